@@ -1,0 +1,76 @@
+import type * as models from '@kubernetes/client-node';
+
+/**
+ * The JSON form of a client-node model: times are strings, and names that the generator had to
+ * escape (`_continue`, `_default`, `_from`) are their real selves. Objects in Gantry are plain JSON.
+ */
+export type Plain<T> = T extends Date
+  ? string
+  : T extends readonly (infer Item)[]
+    ? Plain<Item>[]
+    : T extends object
+      ? { [Name in keyof T as PlainName<Name>]: Plain<T[Name]> }
+      : T;
+
+type PlainName<Name> = Name extends `_${infer Rest}` ? Rest : Name;
+
+export type ObjectMeta = Plain<models.V1ObjectMeta>;
+export type OwnerReference = Plain<models.V1OwnerReference>;
+export type LabelSelector = Plain<models.V1LabelSelector>;
+
+/** Any API object, as it stands in JSON. */
+export type KubeObject = {
+  apiVersion?: string;
+  kind?: string;
+  metadata: ObjectMeta;
+  [field: string]: unknown;
+};
+
+/** An object whose name and namespace are known to be set. */
+export type ObjectKey = { namespace?: string | undefined; name: string };
+
+export type KubeList<T = KubeObject> = {
+  apiVersion: string;
+  kind: string;
+  metadata: { resourceVersion?: string; continue?: string; remainingItemCount?: number };
+  items: T[];
+};
+
+type Typed<T> = Plain<T> & { metadata: ObjectMeta };
+
+export type Pod = Typed<models.V1Pod> & { spec: PodSpec };
+export type PodSpec = Plain<models.V1PodSpec>;
+export type PodStatus = Plain<models.V1PodStatus>;
+export type PodCondition = Plain<models.V1PodCondition>;
+export type PodTemplateSpec = Plain<models.V1PodTemplateSpec>;
+export type Container = Plain<models.V1Container>;
+export type ContainerStatus = Plain<models.V1ContainerStatus>;
+export type Volume = Plain<models.V1Volume>;
+export type Probe = Plain<models.V1Probe>;
+export type Toleration = Plain<models.V1Toleration>;
+export type Taint = Plain<models.V1Taint>;
+export type Node = Typed<models.V1Node>;
+export type Namespace = Typed<models.V1Namespace>;
+export type ConfigMap = Typed<models.V1ConfigMap>;
+export type Secret = Typed<models.V1Secret>;
+export type ServiceAccount = Typed<models.V1ServiceAccount>;
+export type Service = Typed<models.V1Service>;
+export type ServiceSpec = Plain<models.V1ServiceSpec>;
+export type ServicePort = Plain<models.V1ServicePort>;
+export type Endpoints = Typed<models.V1Endpoints>;
+export type EndpointSlice = Typed<models.V1EndpointSlice>;
+export type Endpoint = Plain<models.V1Endpoint>;
+export type Event = Typed<models.CoreV1Event>;
+export type Lease = Typed<models.V1Lease>;
+export type Deployment = Typed<models.V1Deployment>;
+export type ReplicaSet = Typed<models.V1ReplicaSet>;
+export type Role = Typed<models.V1Role>;
+export type RoleBinding = Typed<models.V1RoleBinding>;
+export type ClusterRole = Typed<models.V1ClusterRole>;
+export type ClusterRoleBinding = Typed<models.V1ClusterRoleBinding>;
+export type PolicyRule = Plain<models.V1PolicyRule>;
+export type RbacSubject = Plain<models.RbacV1Subject>;
+export type RuntimeClass = Typed<models.V1RuntimeClass>;
+export type PriorityClass = Typed<models.V1PriorityClass>;
+export type HorizontalPodAutoscaler = Typed<models.V2HorizontalPodAutoscaler>;
+export type Scale = Typed<models.V1Scale>;

@@ -1,0 +1,37 @@
+import type { Clock } from '#base/clock.ts';
+import type { Random } from '#base/random.ts';
+import type { Kind } from '#api/kind.ts';
+import type { KubeObject } from '#api/types.ts';
+import type { ObjectReader } from '#apiserver/reader.ts';
+import type { UserInfo } from '#apiserver/user.ts';
+
+/** One write on its way into the store. Source: admission.k8s.io/v1 AdmissionRequest. */
+export type AdmissionRequest = {
+  operation: 'CREATE' | 'UPDATE' | 'DELETE' | 'CONNECT';
+  kind: Kind;
+  subresource: string;
+  namespace: string;
+  name: string;
+  /** Mutating rules change this in place; null on DELETE. For subresources with a body of their own, that body. */
+  object: KubeObject | null;
+  oldObject: KubeObject | null;
+  user: UserInfo;
+  dryRun: boolean;
+  /** Rules add texts that the client receives as HTTP Warning headers. */
+  warnings: string[];
+};
+
+export type AdmissionContext = {
+  reader: ObjectReader;
+  clock: Clock;
+  random: Random;
+  signal: AbortSignal;
+};
+
+/** One rule of apiserver/admission.ts, the ordered list. Refusals are thrown as StatusError. */
+export type AdmissionRule = {
+  name: string;
+  handles(request: AdmissionRequest): boolean;
+  mutate?(request: AdmissionRequest, context: AdmissionContext): void | Promise<void>;
+  validate?(request: AdmissionRequest, context: AdmissionContext): void | Promise<void>;
+};

@@ -1,0 +1,33 @@
+/** What `start(config, { signal })` of every component returns. */
+export type Running = {
+  /** Settles when the component has stopped: after its signal aborted, or by a fatal error. */
+  done: Promise<void>;
+};
+
+/**
+ * Starts tasks that share one lifetime. The first failure aborts the rest; `done` settles after
+ * every task has ended, and rejects with the first failure that is not the abort itself.
+ */
+export function runTogether(
+  parent: AbortSignal,
+  tasks: readonly ((signal: AbortSignal) => Promise<void>)[],
+): Running {
+  const own = new AbortController();
+  const signal = AbortSignal.any([parent, own.signal]);
+  let failure: { error: unknown } | undefined;
+  const run = async (task: (signal: AbortSignal) => Promise<void>): Promise<void> => {
+    try {
+      await task(signal);
+    } catch (error) {
+      if (signal.aborted && error === signal.reason) return;
+      failure ??= { error };
+      own.abort(error);
+    }
+  };
+  const done = Promise.all(tasks.map(run)).then(() => {
+    if (failure) throw failure.error;
+  });
+  // The starter awaits `done` later; until then a failure must not count as unhandled.
+  done.catch(() => {});
+  return { done };
+}
