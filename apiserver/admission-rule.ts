@@ -2,6 +2,7 @@ import type { Clock } from '#base/clock.ts';
 import type { Random } from '#base/random.ts';
 import type { Kind } from '#api/kind.ts';
 import type { KubeObject } from '#api/types.ts';
+import type { Authorizer } from '#apiserver/authz/authorizer.ts';
 import type { ObjectReader } from '#apiserver/reader.ts';
 import type { UserInfo } from '#apiserver/user.ts';
 
@@ -23,6 +24,8 @@ export type AdmissionRequest = {
 
 export type AdmissionContext = {
   reader: ObjectReader;
+  /** For rules that depend on what else the user may do (escalation, owner references). */
+  authorizer: Authorizer;
   clock: Clock;
   random: Random;
   signal: AbortSignal;

@@ -34,6 +34,8 @@ export type ServerRequest = {
   signal: AbortSignal;
   /** Set for in-process callers and for verified client certificates; else authentication decides. */
   user?: UserInfo;
+  /** Common name of a verified front-proxy client certificate: its X-Remote-* headers are believed. */
+  frontProxy?: string;
 };
 
 /** One whole body, or chunks as they come. */
