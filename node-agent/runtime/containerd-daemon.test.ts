@@ -1,0 +1,97 @@
+import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { detectHost, missingForContainerd } from './containerd-config.ts';
+import {
+  containerdLeftState,
+  containerdPaths,
+  ensureContainerd,
+  setRegistries,
+  stopContainerd,
+} from './containerd-daemon.ts';
+import { criVersion } from './containerd-probe.ts';
+import { mountsBelow, readProcess, withDescendants } from './containerd-processes.ts';
+
+const missing = missingForContainerd(detectHost());
+const skip = missing.length > 0 && `no containerd of our own here: ${missing.join('; ')}`;
+const dir = mkdtempSync('/tmp/H-containerd-');
+const options = { dir, cniConfDir: join(dir, 'cni'), sandboxImage: 'gantry.internal/pause:1' };
+
+after(async () => {
+  if (!skip) await stopContainerd(dir);
+  rmSync(dir, { recursive: true, force: true });
+});
+
+test('what is missing is said before anything is started', async () => {
+  const host = { ...detectHost(), root: false, containerd: undefined };
+  await assert.rejects(ensureContainerd({ ...options, host }), /sudo.*apt-get install containerd/);
+  assert.equal(existsSync(containerdPaths(dir).runDir), false);
+});
+
+test('a daemon is started once, found again, healed after kill -9, and stopped', {
+  skip,
+}, async () => {
+  const first = await ensureContainerd(options);
+  assert.match((await criVersion(first.endpoint, 2_000)).version, /^v?\d+\.\d+/);
+  assert.deepEqual(await ensureContainerd(options), first);
+
+  rmSync(containerdPaths(dir).pidFile);
+  assert.equal((await ensureContainerd(options)).pid, first.pid, 'found without its pid file');
+
+  process.kill(first.pid, 'SIGKILL');
+  while (readProcess(first.pid)) await new Promise((done) => setImmediate(done));
+  writeFileSync(containerdPaths(dir).pidFile, `${process.pid}`);
+  const second = await ensureContainerd(options);
+  assert.notEqual(second.pid, first.pid);
+  assert.ok(second.pid !== process.pid, "another process's pid in the file is not believed");
+
+  const third = await ensureContainerd({ ...options, sandboxImage: 'gantry.internal/pause:2' });
+  assert.notEqual(third.pid, second.pid, 'a changed configuration restarts it');
+  assert.equal(readProcess(second.pid), undefined);
+
+  assert.equal(containerdLeftState(dir), true);
+  await stopContainerd(dir);
+  assert.equal(readProcess(third.pid), undefined);
+  assert.equal(containerdLeftState(dir), false);
+  assert.equal(readFileSync('/proc/self/mountinfo', 'utf8').includes(dir), false);
+  await stopContainerd(dir);
+});
+
+test('a daemon that cannot start says why', { skip }, async () => {
+  const host = { ...detectHost(), containerd: '/bin/false' };
+  await assert.rejects(ensureContainerd({ ...options, host }), /containerd ended at its start/);
+});
+
+test('state of an earlier boot is forgotten', { skip }, async () => {
+  const { bootFile, stateDir } = containerdPaths(dir);
+  await ensureContainerd(options);
+  await stopContainerd(dir);
+  const { pid } = await ensureContainerd(options);
+  process.kill(pid, 'SIGKILL');
+  while (readProcess(pid)) await new Promise((done) => setImmediate(done));
+  writeFileSync(bootFile, 'another boot');
+  writeFileSync(join(stateDir, 'stale'), '');
+  await ensureContainerd(options);
+  assert.equal(existsSync(join(stateDir, 'stale')), false);
+});
+
+test('registries are written as hosts.toml', () => {
+  setRegistries(dir, { 'gantry.internal': 'http://127.0.0.1:5000' });
+  const file = join(containerdPaths(dir).certsDir, 'gantry.internal/hosts.toml');
+  assert.match(readFileSync(file, 'utf8'), /127\.0\.0\.1:5000/);
+  setRegistries(dir, { 'gantry.internal': 'http://127.0.0.1:5001' });
+  assert.match(readFileSync(file, 'utf8'), /127\.0\.0\.1:5001/);
+});
+
+test('mounts below a folder are found, with escaped names, and not those beside it', () => {
+  const line = (point: string) => `1 2 0:3 / ${point} rw - tmpfs tmpfs rw`;
+  const text = ['/run/a', '/run/a/b\\040c', '/run/ab', '/'].map(line).join('\n');
+  assert.deepEqual(mountsBelow(text, ['/run/a']), ['/run/a', '/run/a/b c']);
+});
+
+test('descendants come after their parents', () => {
+  const process = (pid: number, parent: number) => ({ pid, parent, state: 'S', command: [] });
+  const all = [process(4, 3), process(3, 2), process(9, 1), process(5, 2)];
+  assert.deepEqual(withDescendants(2, all), [2, 3, 5, 4]);
+});
