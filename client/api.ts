@@ -22,6 +22,8 @@ export type ListOptions = CallOptions & {
   continue?: string;
   resourceVersion?: string;
   resourceVersionMatch?: 'Exact' | 'NotOlderThan';
+  /** Only apiVersion, kind and metadata of each object (PartialObjectMetadata). */
+  metadataOnly?: boolean;
 };
 
 export type WriteOptions = CallOptions & {
@@ -45,6 +47,8 @@ export type DeleteOptions = CallOptions & {
 export type WatchOptions = Omit<ListOptions, 'limit' | 'continue'> & {
   sendInitialEvents?: boolean;
   allowBookmarks?: boolean;
+  /** The server ends the watch after so long; the caller resumes. */
+  timeoutSeconds?: number;
 };
 
 export type WatchEvent<T> =
@@ -60,7 +64,7 @@ export type Api = {
   get<T extends KubeObject>(
     resource: Resource<T>,
     key: ObjectKey,
-    options?: CallOptions & { subresource?: string },
+    options?: CallOptions & { subresource?: string; metadataOnly?: boolean },
   ): Promise<T>;
   list<T extends KubeObject>(resource: Resource<T>, options?: ListOptions): Promise<KubeList<T>>;
   /** `object.metadata.namespace` says where. With `subresource`, `object` is that subresource's body. */
@@ -88,7 +92,12 @@ export type Api = {
     patch: PatchBody,
     options?: WriteOptions,
   ): Promise<T>;
-  delete(resource: Resource, key: ObjectKey, options?: DeleteOptions): Promise<void>;
+  /** The object as it stands when it goes on terminating (or was sent back); nothing otherwise. */
+  delete(
+    resource: Resource,
+    key: ObjectKey,
+    options?: DeleteOptions,
+  ): Promise<KubeObject | undefined | void>;
   deleteCollection(resource: Resource, options?: ListOptions & DeleteOptions): Promise<void>;
   /** Batches as they arrive; throws StatusError (410 Expired) or TransportError; ends when the server ends it. */
   watch<T extends KubeObject>(

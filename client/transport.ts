@@ -8,6 +8,8 @@ export type TransportRequest = {
   path: string;
   headers?: Readonly<Record<string, string>>;
   body?: string | Uint8Array;
+  /** Longest silence of the connection, milliseconds. Default: none (watches). */
+  timeoutMs?: number;
   signal?: AbortSignal | undefined;
 };
 

@@ -1,0 +1,164 @@
+import { readFileSync } from 'node:fs';
+import http from 'node:http';
+import https from 'node:https';
+import {
+  type Transport,
+  TransportError,
+  type TransportRequest,
+  type TransportResponse,
+} from '#client/transport.ts';
+
+/** Everything needed to reach and convince one API server. PEM texts, not paths. */
+export type Connection = {
+  /** `https://host:port`, optionally with a path prefix. */
+  server: string;
+  ca?: string | undefined;
+  cert?: string | undefined;
+  key?: string | undefined;
+  token?: string | undefined;
+  /** Read again once a minute: service account tokens rotate in place. */
+  tokenFile?: string | undefined;
+  username?: string | undefined;
+  password?: string | undefined;
+  insecureSkipTlsVerify?: boolean | undefined;
+  tlsServerName?: string | undefined;
+  /** Default namespace of the kubeconfig's context. */
+  namespace?: string | undefined;
+};
+
+/** Idle connections kept for reuse; watches hold theirs and do not count. */
+const MAX_FREE_SOCKETS = 16;
+/** TCP keep-alive probes, so that a watch on a vanished server ends. */
+const TCP_KEEP_ALIVE_MS = 15_000;
+const TOKEN_FRESH_MS = 60_000;
+
+/** HTTP/1.1 with kept connections over node:https. A broken idle connection is retried once. */
+export function httpsTransport(connection: Connection): Transport {
+  const server = new URL(connection.server);
+  const prefix = server.pathname.replace(/\/$/, '');
+  const secure = server.protocol === 'https:';
+  const agentOptions = {
+    keepAlive: true,
+    keepAliveMsecs: TCP_KEEP_ALIVE_MS,
+    maxFreeSockets: MAX_FREE_SOCKETS,
+    scheduling: 'lifo' as const,
+  };
+  const agent = secure
+    ? new https.Agent({ ...agentOptions, ...tlsOptions(connection) })
+    : new http.Agent(agentOptions);
+  const authorization = authorizationOf(connection);
+  const open = secure ? https.request : http.request;
+
+  const send = (request: TransportRequest, mayRetry: boolean): Promise<TransportResponse> =>
+    new Promise((resolve, reject) => {
+      if (request.signal?.aborted) {
+        reject(request.signal.reason);
+        return;
+      }
+      const credential = authorization();
+      const outgoing = open({
+        agent,
+        host: server.hostname.replace(/^\[|\]$/g, ''),
+        port: server.port || (secure ? 443 : 80),
+        method: request.method,
+        path: prefix + request.path,
+        headers: {
+          ...request.headers,
+          ...(credential ? { authorization: credential } : {}),
+          ...(request.body === undefined
+            ? {}
+            : { 'content-length': String(Buffer.byteLength(request.body)) }),
+        },
+      });
+      const { signal, timeoutMs } = request;
+      const onAbort = (): void => void outgoing.destroy();
+      signal?.addEventListener('abort', onAbort, { once: true });
+      outgoing.once('close', () => signal?.removeEventListener('abort', onAbort));
+      if (timeoutMs) {
+        outgoing.setTimeout(timeoutMs, () => {
+          outgoing.destroy(new Error(`no answer within ${timeoutMs} ms`));
+        });
+      }
+      outgoing.once('response', (incoming) => {
+        if (!timeoutMs) incoming.socket.setTimeout(0);
+        resolve({
+          status: incoming.statusCode ?? 0,
+          headers: flatHeaders(incoming.headers),
+          body: bodyOf(incoming, request),
+        });
+      });
+      outgoing.once('error', (cause: NodeJS.ErrnoException) => {
+        if (signal?.aborted) reject(signal.reason);
+        else if (mayRetry && outgoing.reusedSocket && cause.code === 'ECONNRESET') {
+          send(request, false).then(resolve, reject);
+        } else reject(failed(request, cause));
+      });
+      outgoing.end(request.body);
+    });
+
+  return {
+    // Only reads are repeated: after a reset nobody knows whether a write has happened.
+    request: (request) => send(request, request.method === 'GET'),
+    close() {
+      agent.destroy();
+      return Promise.resolve();
+    },
+  };
+}
+
+function failed(request: TransportRequest, cause: Error): TransportError {
+  return new TransportError(`${request.method} ${request.path}: ${cause.message}`, { cause });
+}
+
+async function* bodyOf(
+  incoming: http.IncomingMessage,
+  request: TransportRequest,
+): AsyncGenerator<Uint8Array> {
+  try {
+    for await (const chunk of incoming as AsyncIterable<Uint8Array>) yield chunk;
+  } catch (cause) {
+    if (request.signal?.aborted) throw request.signal.reason;
+    throw failed(request, cause as Error);
+  }
+}
+
+function flatHeaders(headers: http.IncomingHttpHeaders): Record<string, string> {
+  const flat: Record<string, string> = {};
+  for (const [name, value] of Object.entries(headers)) {
+    if (value !== undefined) flat[name] = Array.isArray(value) ? value.join(', ') : value;
+  }
+  return flat;
+}
+
+/** TLS options of a connection, also for WebSocket and SPDY upgrades. */
+export function tlsOptions(connection: Connection): https.AgentOptions {
+  const { ca, cert, key, insecureSkipTlsVerify, tlsServerName } = connection;
+  return {
+    ...(ca === undefined ? {} : { ca }),
+    ...(cert === undefined ? {} : { cert }),
+    ...(key === undefined ? {} : { key }),
+    ...(insecureSkipTlsVerify ? { rejectUnauthorized: false } : {}),
+    ...(tlsServerName === undefined ? {} : { servername: tlsServerName }),
+  };
+}
+
+/** Gives the Authorization header of the moment, or '' when certificates do the work. */
+export function authorizationOf(connection: Connection): () => string {
+  const { token, tokenFile, username, password } = connection;
+  if (token) return () => `Bearer ${token}`;
+  if (tokenFile) {
+    let read = { text: '', atMs: Number.NEGATIVE_INFINITY };
+    return () => {
+      const now = performance.now();
+      if (now - read.atMs > TOKEN_FRESH_MS) {
+        read = { text: readFileSync(tokenFile, 'utf8').trim(), atMs: now };
+      }
+      return `Bearer ${read.text}`;
+    };
+  }
+  if (username !== undefined) {
+    const pair = Buffer.from(`${username}:${password ?? ''}`).toString('base64');
+    return () => `Basic ${pair}`;
+  }
+  return () => '';
+}
