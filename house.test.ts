@@ -18,7 +18,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   scheduler: ['base', 'proto', 'api', 'client'],
   'node-agent': ['base', 'proto', 'api', 'client'],
   cli: ['base', 'proto', 'api', 'client', 'manifests'],
-  manifests: [],
+  manifests: ['base'],
   bench: [
     'base',
     'proto',

@@ -1,0 +1,252 @@
+import { createHash, randomUUID } from 'node:crypto';
+import {
+  createWriteStream,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { Readable, Transform } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { createGzip } from 'node:zlib';
+import { type TarEntry, tarStream } from './tar.ts';
+
+/** Source: OCI image specification, "Content Descriptors". */
+export type Descriptor = {
+  mediaType: string;
+  /** `sha256:` and 64 hexadecimal digits. */
+  digest: string;
+  size: number;
+  annotations?: Record<string, string>;
+};
+
+/** A layer's descriptor, with the digest of its uncompressed tar. */
+export type Layer = { descriptor: Descriptor; diffId: string };
+
+/** What an image's config says to a runtime; names as in the OCI image specification. */
+export type ImageSettings = {
+  Entrypoint?: string[];
+  Cmd?: string[];
+  Env?: string[];
+  User?: string;
+  WorkingDir?: string;
+  ExposedPorts?: Record<string, Record<string, never>>;
+  Labels?: Record<string, string>;
+  StopSignal?: string;
+};
+
+export const MEDIA = {
+  index: 'application/vnd.oci.image.index.v1+json',
+  manifest: 'application/vnd.oci.image.manifest.v1+json',
+  config: 'application/vnd.oci.image.config.v1+json',
+  layer: 'application/vnd.oci.image.layer.v1.tar',
+  layerGzip: 'application/vnd.oci.image.layer.v1.tar+gzip',
+} as const;
+
+const REF_NAME = 'org.opencontainers.image.ref.name';
+
+/** An OCI image layout in a folder: blobs by digest and an index of names. */
+export type ImageStore = {
+  readonly dir: string;
+  /** Path of a blob that is there; undefined otherwise, also for what is no sha256 digest. */
+  blobFile(digest: string): string | undefined;
+  /**
+   * Writes a layer. `compress` saves space on a network; a store on the same machine is faster
+   * without. With `cacheKey` (which must name all that the entries depend on), a layer written
+   * before under it is returned instead, and an `entries` function is not called.
+   */
+  addLayer(
+    entries: readonly TarEntry[] | (() => readonly TarEntry[]),
+    options?: { compress?: boolean; cacheKey?: string },
+  ): Promise<Layer>;
+  /** Writes config and manifest and gives them the name, `host/path:tag`. */
+  addImage(name: string, layers: readonly Layer[], settings: ImageSettings): Descriptor;
+  /** The manifest of a name, or of `host/path@sha256:…` when that blob is there. */
+  resolve(name: string): Descriptor | undefined;
+  names(): string[];
+  /** Forgets a name; false when it was not there. Blobs stay until `collectGarbage`. */
+  removeName(name: string): boolean;
+  /** Removes blobs that no named image needs; returns how many bytes. */
+  collectGarbage(): number;
+};
+
+/** Source: OCI image layout specification. */
+export function openImageStore(dir: string): ImageStore {
+  const blobs = join(dir, 'blobs/sha256');
+  mkdirSync(blobs, { recursive: true });
+  mkdirSync(join(dir, 'layer-cache'), { recursive: true });
+  writeAtomic(join(dir, 'oci-layout'), JSON.stringify({ imageLayoutVersion: '1.0.0' }));
+  const indexFile = join(dir, 'index.json');
+
+  const blobFile = (digest: string): string | undefined => {
+    const hex = /^sha256:([0-9a-f]{64})$/.exec(digest)?.[1];
+    return hex && existsSync(join(blobs, hex)) ? join(blobs, hex) : undefined;
+  };
+  const putBlob = (mediaType: string, value: unknown): Descriptor => {
+    const bytes = Buffer.from(JSON.stringify(value));
+    const hex = createHash('sha256').update(bytes).digest('hex');
+    if (!existsSync(join(blobs, hex))) writeAtomic(join(blobs, hex), bytes);
+    return { mediaType, digest: `sha256:${hex}`, size: bytes.length };
+  };
+  const readIndex = (): Descriptor[] => readManifests(indexFile);
+  const writeIndex = (manifests: readonly Descriptor[]): void => {
+    const index = { schemaVersion: 2, mediaType: MEDIA.index, manifests };
+    writeAtomic(indexFile, JSON.stringify(index, null, 1));
+  };
+
+  return {
+    dir,
+    blobFile,
+    async addLayer(entries, { compress = false, cacheKey } = {}) {
+      const cacheFile = cacheKey && join(dir, 'layer-cache', sha256(`${compress} ${cacheKey}`));
+      const cached = cacheFile && readLayer(cacheFile);
+      if (cached && blobFile(cached.descriptor.digest)) return cached;
+      const list = typeof entries === 'function' ? entries() : entries;
+      const layer = await writeLayer(blobs, list, compress);
+      if (cacheFile) writeAtomic(cacheFile, JSON.stringify(layer));
+      return layer;
+    },
+    addImage(name, layers, settings) {
+      const config = putBlob(MEDIA.config, imageConfig(layers, settings));
+      const manifest = putBlob(MEDIA.manifest, {
+        schemaVersion: 2,
+        mediaType: MEDIA.manifest,
+        config,
+        layers: layers.map(({ descriptor }) => descriptor),
+      });
+      const others = readIndex().filter((m) => m.annotations?.[REF_NAME] !== name);
+      writeIndex([...others, { ...manifest, annotations: { [REF_NAME]: name } }]);
+      return manifest;
+    },
+    resolve(name) {
+      const digest = /@(sha256:[0-9a-f]{64})$/.exec(name)?.[1];
+      if (!digest) return readIndex().find((m) => m.annotations?.[REF_NAME] === name);
+      const file = blobFile(digest);
+      const mediaType = file && manifestType(file);
+      return mediaType ? { mediaType, digest, size: statSync(file).size } : undefined;
+    },
+    names: () => readIndex().flatMap((m) => m.annotations?.[REF_NAME] ?? []),
+    removeName(name) {
+      const before = readIndex();
+      const after = before.filter((m) => m.annotations?.[REF_NAME] !== name);
+      if (after.length < before.length) writeIndex(after);
+      return after.length < before.length;
+    },
+    collectGarbage: () => removeUnused(blobs, readIndex()),
+  };
+}
+
+/** This machine's name in an image's config. */
+export function imageArchitecture(arch: string = process.arch): string {
+  return { x64: 'amd64', arm64: 'arm64' }[arch] ?? arch;
+}
+
+function imageConfig(layers: readonly Layer[], settings: ImageSettings): unknown {
+  return {
+    architecture: imageArchitecture(),
+    os: 'linux',
+    config: settings,
+    rootfs: { type: 'layers', diff_ids: layers.map(({ diffId }) => diffId) },
+  };
+}
+
+async function writeLayer(
+  blobs: string,
+  entries: readonly TarEntry[],
+  compress: boolean,
+): Promise<Layer> {
+  const partial = join(blobs, `.partial-${randomUUID()}`);
+  const diff = createHash('sha256');
+  const stored = createHash('sha256');
+  let size = 0;
+  const measure = (onChunk: (chunk: Uint8Array) => void): Transform =>
+    new Transform({
+      transform(chunk: Uint8Array, _encoding, done) {
+        onChunk(chunk);
+        done(null, chunk);
+      },
+    });
+  const before = measure((chunk) => diff.update(chunk));
+  const after = measure((chunk) => {
+    stored.update(chunk);
+    size += chunk.length;
+  });
+  try {
+    const source = Readable.from(tarStream(entries), { objectMode: false });
+    const zip = compress ? [createGzip({ level: 6 })] : [];
+    await pipeline([source, before, ...zip, after, createWriteStream(partial)]);
+    const hex = stored.digest('hex');
+    renameSync(partial, join(blobs, hex));
+    const mediaType = compress ? MEDIA.layerGzip : MEDIA.layer;
+    const descriptor = { mediaType, digest: `sha256:${hex}`, size };
+    return { descriptor, diffId: `sha256:${diff.digest('hex')}` };
+  } finally {
+    rmSync(partial, { force: true });
+  }
+}
+
+function removeUnused(blobs: string, manifests: readonly Descriptor[]): number {
+  const used = new Set<string>();
+  for (const { digest } of manifests) {
+    used.add(digest.slice('sha256:'.length));
+    const text = readIfThere(join(blobs, digest.slice('sha256:'.length)));
+    for (const match of (text ?? '').matchAll(/"sha256:([0-9a-f]{64})"/g)) used.add(match[1] ?? '');
+  }
+  let freed = 0;
+  for (const hex of readdirSync(blobs)) {
+    if (used.has(hex) || hex.startsWith('.')) continue;
+    freed += statSync(join(blobs, hex)).size;
+    rmSync(join(blobs, hex));
+  }
+  return freed;
+}
+
+function readManifests(indexFile: string): Descriptor[] {
+  const text = readIfThere(indexFile);
+  if (text === undefined) return [];
+  try {
+    return (JSON.parse(text) as { manifests: Descriptor[] }).manifests;
+  } catch (cause) {
+    throw new Error(`${indexFile} is damaged; remove it and build the images again`, { cause });
+  }
+}
+
+function readLayer(file: string): Layer | undefined {
+  const text = readIfThere(file);
+  return text === undefined ? undefined : (JSON.parse(text) as Layer);
+}
+
+/** Manifests are small; a blob that is none gives undefined. */
+function manifestType(file: string): string | undefined {
+  if (statSync(file).size > 4 * 1024 * 1024) return undefined;
+  try {
+    const type = (JSON.parse(readFileSync(file, 'utf8')) as { mediaType?: unknown }).mediaType;
+    return typeof type === 'string' ? type : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function sha256(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}
+
+/** A reader sees the old file or the new one, never a part. */
+function writeAtomic(file: string, content: string | Uint8Array): void {
+  const partial = `${file}.${randomUUID()}`;
+  writeFileSync(partial, content);
+  renameSync(partial, file);
+}
+
+function readIfThere(file: string): string | undefined {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return undefined;
+  }
+}
