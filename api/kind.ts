@@ -46,6 +46,16 @@ export type Kind<T extends KubeObject = KubeObject> = {
 
   /** metadata.generation: 'spec' rises when anything outside metadata and status changes; 'none' is not set. */
   generation?: 'spec' | 'none';
+  /** PUT on an absent name creates it. Default: 404. */
+  createOnUpdate?: boolean;
+  /** False: a PUT must carry metadata.resourceVersion. Default: it need not. */
+  unconditionalUpdate?: boolean;
+  /** Dependents are orphaned unless the delete says otherwise. */
+  orphanByDefault?: boolean;
+  /** True: a deleted object stays although it has no finalizers (Namespace: spec.finalizers). */
+  heldBack?(object: T): boolean;
+  /** When a held back object's deletion begins: Namespace sets its phase. Mutates. */
+  prepareForDelete?(object: T): void;
   /** Graceful deletion in seconds; undefined or 0 = at once. Pods are the case that exists. */
   gracePeriodSeconds?(object: T, requested: number | undefined): number;
   /** Events live this long, seconds; the store's lease removes them. */
@@ -55,6 +65,8 @@ export type Kind<T extends KubeObject = KubeObject> = {
   /** Columns of the server-side table after Name and before Age unless `ageColumn` is false. */
   columns?: readonly Column<T>[];
   ageColumn?: boolean;
+  /** False where `columns` place the name themselves (Event). */
+  nameColumn?: boolean;
 };
 
 export type Verb =
@@ -95,6 +107,8 @@ export type Subresource =
       specReplicasPath: string;
       statusReplicasPath: string;
       labelSelectorPath?: string;
+      /** The selector as text, where it is not a string at `labelSelectorPath` (built-in kinds). */
+      selector?(object: KubeObject): string;
     }
   | {
       type: 'handler';
@@ -108,6 +122,8 @@ export type Column<T extends KubeObject = KubeObject> = {
   type: 'string' | 'integer' | 'number' | 'boolean' | 'date';
   format?: string;
   description?: string;
+  /** `Model.field` whose documentation describes the column, where `description` is absent. */
+  describedBy?: string;
   /** 0 = always shown, 1 = `-o wide`. */
   priority?: number;
   value(object: T, now: number): string | number | boolean | null;

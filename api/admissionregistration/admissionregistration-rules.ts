@@ -1,0 +1,96 @@
+import {
+  atomicList,
+  atomicMap,
+  emptyText,
+  listMap,
+  mergeMap,
+  oneOf,
+  rulesOf,
+  setList,
+  struct,
+} from '#api/meta/field-rules.ts';
+import type { FieldRules } from '#api/schema.ts';
+
+/**
+ * What the models of admissionregistration lack (admissionregistration): list and map types, merge keys, enums, zero values.
+ * Source: x-kubernetes-* extensions of the published OpenAPI description.
+ */
+export const admissionregistrationRules: FieldRules = rulesOf({
+  AdmissionregistrationV1ServiceReference: { name: emptyText, namespace: emptyText },
+  V1AuditAnnotation: { key: emptyText, valueExpression: emptyText },
+  V1ExpressionWarning: { fieldRef: emptyText, warning: emptyText },
+  V1MatchCondition: { expression: emptyText, name: emptyText },
+  V1MatchResources: {
+    '': atomicMap,
+    excludeResourceRules: atomicList,
+    matchPolicy: oneOf('Equivalent', 'Exact'),
+    resourceRules: atomicList,
+  },
+  V1MutatingAdmissionPolicy: { spec: struct },
+  V1MutatingAdmissionPolicyBinding: { spec: struct },
+  V1MutatingAdmissionPolicySpec: {
+    failurePolicy: oneOf('Fail', 'Ignore'),
+    matchConditions: mergeMap('name'),
+    mutations: atomicList,
+    reinvocationPolicy: oneOf('IfNeeded', 'Never'),
+    variables: atomicList,
+  },
+  V1MutatingWebhook: {
+    admissionReviewVersions: atomicList,
+    clientConfig: struct,
+    failurePolicy: oneOf('Fail', 'Ignore'),
+    matchConditions: mergeMap('name'),
+    matchPolicy: oneOf('Equivalent', 'Exact'),
+    name: emptyText,
+    reinvocationPolicy: oneOf('IfNeeded', 'Never'),
+    rules: atomicList,
+    sideEffects: oneOf('None', 'NoneOnDryRun', 'Some', 'Unknown'),
+  },
+  V1MutatingWebhookConfiguration: { webhooks: mergeMap('name') },
+  V1Mutation: { patchType: { ...oneOf('ApplyConfiguration', 'JSONPatch'), ...emptyText } },
+  V1NamedRuleWithOperations: {
+    '': atomicMap,
+    apiGroups: atomicList,
+    apiVersions: atomicList,
+    operations: { ...atomicList, ...oneOf('*', 'CONNECT', 'CREATE', 'DELETE', 'UPDATE') },
+    resourceNames: atomicList,
+    resources: atomicList,
+    scope: oneOf('*', 'Cluster', 'Namespaced'),
+  },
+  V1ParamKind: { '': atomicMap },
+  V1ParamRef: { '': atomicMap },
+  V1RuleWithOperations: {
+    apiGroups: atomicList,
+    apiVersions: atomicList,
+    operations: { ...atomicList, ...oneOf('*', 'CONNECT', 'CREATE', 'DELETE', 'UPDATE') },
+    resources: atomicList,
+    scope: oneOf('*', 'Cluster', 'Namespaced'),
+  },
+  V1TypeChecking: { expressionWarnings: atomicList },
+  V1ValidatingAdmissionPolicy: { spec: struct, status: struct },
+  V1ValidatingAdmissionPolicyBinding: { spec: struct },
+  V1ValidatingAdmissionPolicyBindingSpec: {
+    validationActions: { ...setList, ...oneOf('Audit', 'Deny', 'Warn') },
+  },
+  V1ValidatingAdmissionPolicySpec: {
+    auditAnnotations: atomicList,
+    failurePolicy: oneOf('Fail', 'Ignore'),
+    matchConditions: mergeMap('name'),
+    validations: atomicList,
+    variables: mergeMap('name'),
+  },
+  V1ValidatingAdmissionPolicyStatus: { conditions: listMap('type') },
+  V1ValidatingWebhook: {
+    admissionReviewVersions: atomicList,
+    clientConfig: struct,
+    failurePolicy: oneOf('Fail', 'Ignore'),
+    matchConditions: mergeMap('name'),
+    matchPolicy: oneOf('Equivalent', 'Exact'),
+    name: emptyText,
+    rules: atomicList,
+    sideEffects: oneOf('None', 'NoneOnDryRun', 'Some', 'Unknown'),
+  },
+  V1ValidatingWebhookConfiguration: { webhooks: mergeMap('name') },
+  V1Validation: { expression: emptyText },
+  V1Variable: { '': atomicMap, expression: emptyText, name: emptyText },
+});

@@ -1,0 +1,82 @@
+import { coreRules } from '#api/core/core-rules.ts';
+import { podColumns } from '#api/core/pod-columns.ts';
+import { defaultPodSpec } from '#api/core/pod-defaults.ts';
+import { preparePodForCreate } from '#api/core/pod-prepare.ts';
+import { podSpecRules } from '#api/core/pod-spec-rules.ts';
+import { volumeRules } from '#api/core/volume-rules.ts';
+import { defineKind } from '#api/kind.ts';
+import { metaRules } from '#api/meta/meta-rules.ts';
+import { keepStatus } from '#api/meta/status-part.ts';
+import type { Pod } from '#api/types.ts';
+
+const DEFAULT_GRACE_SECONDS = 30;
+
+/** Source: core/v1 Pod. */
+export const pod = defineKind<Pod>({
+  group: '',
+  version: 'v1',
+  kind: 'Pod',
+  plural: 'pods',
+  singular: 'pod',
+  shortNames: ['po'],
+  categories: ['all'],
+  scope: 'Namespaced',
+  schema: 'V1Pod',
+  fieldRules: [coreRules, podSpecRules, volumeRules, metaRules],
+  generation: 'spec',
+  subresources: {
+    status: { type: 'status' },
+    attach: connect('PodAttachOptions', ['create', 'get']),
+    binding: {
+      type: 'handler',
+      verbs: ['create'],
+      body: { group: '', version: 'v1', kind: 'Binding' },
+    },
+    ephemeralcontainers: { type: 'handler', verbs: ['get', 'patch', 'update'] },
+    eviction: {
+      type: 'handler',
+      verbs: ['create'],
+      body: { group: 'policy', version: 'v1', kind: 'Eviction' },
+    },
+    exec: connect('PodExecOptions', ['create', 'get']),
+    log: { type: 'handler', verbs: ['get'] },
+    portforward: connect('PodPortForwardOptions', ['create', 'get']),
+    proxy: connect('PodProxyOptions', ['create', 'delete', 'get', 'patch', 'update']),
+    resize: { type: 'handler', verbs: ['get', 'patch', 'update'] },
+  },
+  selectableFields: {
+    'spec.nodeName': (object) => object.spec.nodeName ?? '',
+    'spec.restartPolicy': (object) => object.spec.restartPolicy ?? '',
+    'spec.schedulerName': (object) => object.spec.schedulerName ?? '',
+    'spec.serviceAccountName': (object) => object.spec.serviceAccountName ?? '',
+    'spec.hostNetwork': (object) => String(object.spec.hostNetwork ?? false),
+    'status.phase': (object) => object.status?.phase ?? '',
+    'status.podIP': (object) => object.status?.podIP ?? object.status?.podIPs?.[0]?.ip ?? '',
+    'status.nominatedNodeName': (object) => object.status?.nominatedNodeName ?? '',
+  },
+  ageColumn: false,
+  columns: podColumns,
+
+  defaults(object) {
+    object.spec ??= {} as Pod['spec'];
+    defaultPodSpec(object.spec, { standalone: true });
+  },
+  prepareForCreate: preparePodForCreate,
+  prepareForUpdate: keepStatus,
+
+  /** A pod that no agent runs needs no grace. Source: pod deletion in the API reference. */
+  gracePeriodSeconds(object, requested) {
+    const { phase } = object.status ?? {};
+    if (!object.spec.nodeName || phase === 'Succeeded' || phase === 'Failed') return 0;
+    const seconds = requested ?? object.spec.terminationGracePeriodSeconds ?? DEFAULT_GRACE_SECONDS;
+    return seconds < 0 ? 1 : seconds;
+  },
+});
+
+function connect(options: string, verbs: string[]) {
+  return {
+    type: 'handler' as const,
+    verbs,
+    body: { group: '', version: 'v1', kind: options },
+  };
+}

@@ -1,0 +1,109 @@
+import { coreRules } from '#api/core/core-rules.ts';
+import { defineKind } from '#api/kind.ts';
+import { AGE, formatMap, joinOr, NONE, text, wide } from '#api/meta/columns.ts';
+import { metaRules } from '#api/meta/meta-rules.ts';
+import { keepStatus, STATUS } from '#api/meta/status-part.ts';
+import type { Service } from '#api/types.ts';
+
+const AFFINITY_SECONDS = 10_800;
+
+/** Source: core/v1 Service. Cluster IPs and node ports come from the allocator. */
+export const service = defineKind<Service>({
+  group: '',
+  version: 'v1',
+  kind: 'Service',
+  plural: 'services',
+  singular: 'service',
+  shortNames: ['svc'],
+  categories: ['all'],
+  scope: 'Namespaced',
+  schema: 'V1Service',
+  fieldRules: [coreRules, metaRules],
+  generation: 'none',
+  subresources: {
+    status: STATUS,
+    proxy: {
+      type: 'handler',
+      verbs: ['create', 'delete', 'get', 'patch', 'update'],
+      body: { group: '', version: 'v1', kind: 'ServiceProxyOptions' },
+    },
+  },
+  selectableFields: {
+    'spec.clusterIP': (object) => object.spec?.clusterIP ?? '',
+    'spec.type': (object) => object.spec?.type ?? '',
+  },
+  ageColumn: false,
+  columns: [
+    text('Type', (object) => object.spec?.type ?? ''),
+    text('Cluster-IP', (object) => object.spec?.clusterIP || NONE),
+    text('External-IP', externalAddresses),
+    text('Port(s)', ports),
+    AGE,
+    wide(text('Selector', (object) => formatMap(object.spec?.selector), 'V1ServiceSpec.selector')),
+  ],
+
+  defaults: defaultService,
+  prepareForCreate(object) {
+    object.status = { loadBalancer: {} };
+  },
+  prepareForUpdate: keepStatus,
+});
+
+function defaultService(object: Service): void {
+  object.spec ??= {};
+  object.status ??= {};
+  object.status.loadBalancer ??= {};
+  const { spec } = object;
+  if (!spec.sessionAffinity) spec.sessionAffinity = 'None';
+  if (spec.sessionAffinity === 'None') delete spec.sessionAffinityConfig;
+  if (spec.sessionAffinity === 'ClientIP') {
+    spec.sessionAffinityConfig ??= {};
+    spec.sessionAffinityConfig.clientIP ??= {};
+    spec.sessionAffinityConfig.clientIP.timeoutSeconds ??= AFFINITY_SECONDS;
+  }
+  if (!spec.type) spec.type = 'ClusterIP';
+  for (const port of spec.ports ?? []) {
+    if (!port.protocol) port.protocol = 'TCP';
+    const target = port.targetPort as unknown;
+    if (target === undefined || target === null || target === 0 || target === '') {
+      port.targetPort = port.port;
+    }
+  }
+  const { type } = spec;
+  const external = type === 'NodePort' || type === 'LoadBalancer';
+  if (external && !spec.externalTrafficPolicy) spec.externalTrafficPolicy = 'Cluster';
+  if ((external || type === 'ClusterIP') && !spec.internalTrafficPolicy) {
+    spec.internalTrafficPolicy = 'Cluster';
+  }
+  if (type === 'LoadBalancer') spec.allocateLoadBalancerNodePorts ??= true;
+}
+
+function externalAddresses(object: Service): string {
+  const { spec, status } = object;
+  const given = spec?.externalIPs;
+  switch (spec?.type) {
+    case 'ExternalName':
+      return spec.externalName ?? '';
+    case 'LoadBalancer': {
+      const balanced = (status?.loadBalancer?.ingress ?? []).map(
+        (entry) => entry.ip || entry.hostname || '',
+      );
+      const all = [...balanced.filter((entry) => entry !== '').sort(), ...(given ?? [])];
+      return joinOr(all, '<pending>');
+    }
+    case 'ClusterIP':
+    case 'NodePort':
+      return joinOr(given, NONE);
+    default:
+      return '<unknown>';
+  }
+}
+
+function ports(object: Service): string {
+  return joinOr(
+    object.spec?.ports?.map(({ port, nodePort, protocol }) =>
+      nodePort ? `${port}:${nodePort}/${protocol}` : `${port}/${protocol}`,
+    ),
+    NONE,
+  );
+}

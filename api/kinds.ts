@@ -1,0 +1,66 @@
+import { deployment } from '#api/apps/deployment.ts';
+import { replicaSet } from '#api/apps/replica-set.ts';
+import { selfSubjectReview } from '#api/authentication/self-subject-review.ts';
+import { tokenReview } from '#api/authentication/token-review.ts';
+import { localSubjectAccessReview } from '#api/authorization/local-subject-access-review.ts';
+import { selfSubjectAccessReview } from '#api/authorization/self-subject-access-review.ts';
+import { selfSubjectRulesReview } from '#api/authorization/self-subject-rules-review.ts';
+import { subjectAccessReview } from '#api/authorization/subject-access-review.ts';
+import { horizontalPodAutoscaler } from '#api/autoscaling/horizontal-pod-autoscaler.ts';
+import { lease } from '#api/coordination/lease.ts';
+import { binding } from '#api/core/binding.ts';
+import { componentStatus } from '#api/core/component-status.ts';
+import { configMap } from '#api/core/config-map.ts';
+import { endpoints } from '#api/core/endpoints.ts';
+import { event } from '#api/core/event.ts';
+import { namespace } from '#api/core/namespace.ts';
+import { node } from '#api/core/node.ts';
+import { pod } from '#api/core/pod.ts';
+import { secret } from '#api/core/secret.ts';
+import { serviceAccount } from '#api/core/service-account.ts';
+import { service } from '#api/core/service.ts';
+import { endpointSlice } from '#api/discovery/endpoint-slice.ts';
+import { eventsEvent } from '#api/events/event.ts';
+import type { Kind } from '#api/kind.ts';
+import { runtimeClass } from '#api/node/runtime-class.ts';
+import { clusterRoleBinding } from '#api/rbac/cluster-role-binding.ts';
+import { clusterRole } from '#api/rbac/cluster-role.ts';
+import { roleBinding } from '#api/rbac/role-binding.ts';
+import { role } from '#api/rbac/role.ts';
+import { priorityClass } from '#api/scheduling/priority-class.ts';
+
+/**
+ * THE LIST of built-in kinds, in the order of discovery: groups by rank, the preferred version of a
+ * group first, then by name. Adding a kind is one file and one line here.
+ */
+export const builtinKinds: readonly Kind[] = [
+  binding,
+  componentStatus,
+  configMap,
+  endpoints,
+  event,
+  namespace,
+  node,
+  pod,
+  secret,
+  service,
+  serviceAccount,
+  deployment,
+  replicaSet,
+  eventsEvent,
+  selfSubjectReview,
+  tokenReview,
+  localSubjectAccessReview,
+  selfSubjectAccessReview,
+  selfSubjectRulesReview,
+  subjectAccessReview,
+  horizontalPodAutoscaler,
+  clusterRoleBinding,
+  clusterRole,
+  roleBinding,
+  role,
+  priorityClass,
+  lease,
+  runtimeClass,
+  endpointSlice,
+];

@@ -1,0 +1,24 @@
+import { defineKind } from '#api/kind.ts';
+import { metaRules } from '#api/meta/meta-rules.ts';
+import { bindingColumns } from '#api/rbac/rbac-columns.ts';
+import { defaultBinding } from '#api/rbac/rbac-defaults.ts';
+import { rbacRules } from '#api/rbac/rbac-rules.ts';
+import { isPathSegment } from '#api/validate-names.ts';
+import type { ClusterRoleBinding } from '#api/types.ts';
+
+/** Source: rbac.authorization.k8s.io/v1 ClusterRoleBinding. */
+export const clusterRoleBinding = defineKind<ClusterRoleBinding>({
+  group: 'rbac.authorization.k8s.io',
+  version: 'v1',
+  kind: 'ClusterRoleBinding',
+  plural: 'clusterrolebindings',
+  singular: 'clusterrolebinding',
+  scope: 'Cluster',
+  schema: 'V1ClusterRoleBinding',
+  fieldRules: [rbacRules, metaRules],
+  generation: 'none',
+  validateName: isPathSegment,
+  ageColumn: false,
+  columns: bindingColumns(),
+  defaults: defaultBinding,
+});

@@ -1,0 +1,27 @@
+import { defineKind } from '#api/kind.ts';
+import { metaRules } from '#api/meta/meta-rules.ts';
+import { CREATED_AT } from '#api/rbac/rbac-columns.ts';
+import { rbacRules } from '#api/rbac/rbac-rules.ts';
+import { isPathSegment } from '#api/validate-names.ts';
+import type { ClusterRole } from '#api/types.ts';
+
+/** Source: rbac.authorization.k8s.io/v1 ClusterRole. */
+export const clusterRole = defineKind<ClusterRole>({
+  group: 'rbac.authorization.k8s.io',
+  version: 'v1',
+  kind: 'ClusterRole',
+  plural: 'clusterroles',
+  singular: 'clusterrole',
+  scope: 'Cluster',
+  schema: 'V1ClusterRole',
+  fieldRules: [rbacRules, metaRules],
+  generation: 'none',
+  validateName: isPathSegment,
+  ageColumn: false,
+  columns: [CREATED_AT],
+
+  defaults(object) {
+    // The rules are always shown, and as null when there are none.
+    if (!object.rules?.length) (object as { rules: unknown }).rules = null;
+  },
+});

@@ -1,0 +1,24 @@
+import { defineKind } from '#api/kind.ts';
+import { metaRules } from '#api/meta/meta-rules.ts';
+import { bindingColumns } from '#api/rbac/rbac-columns.ts';
+import { defaultBinding } from '#api/rbac/rbac-defaults.ts';
+import { rbacRules } from '#api/rbac/rbac-rules.ts';
+import { isPathSegment } from '#api/validate-names.ts';
+import type { RoleBinding } from '#api/types.ts';
+
+/** Source: rbac.authorization.k8s.io/v1 RoleBinding. */
+export const roleBinding = defineKind<RoleBinding>({
+  group: 'rbac.authorization.k8s.io',
+  version: 'v1',
+  kind: 'RoleBinding',
+  plural: 'rolebindings',
+  singular: 'rolebinding',
+  scope: 'Namespaced',
+  schema: 'V1RoleBinding',
+  fieldRules: [rbacRules, metaRules],
+  generation: 'none',
+  validateName: isPathSegment,
+  ageColumn: false,
+  columns: bindingColumns(),
+  defaults: defaultBinding,
+});
