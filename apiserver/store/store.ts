@@ -82,15 +82,21 @@ export type Store = {
   revision(): Promise<Revision>;
   get(key: string): Promise<{ entry: Entry | null; revision: Revision }>;
   list(range: Range, options?: ListOptions): Promise<ListResult>;
-  /** Compare-and-swap; callers may have many in flight, they commit in call order per store client. */
+  /**
+   * Compare-and-swap. Callers may have many in flight: those of one key take effect in call order.
+   * The store keeps the value's bytes: do not change them afterwards. Throws StoreUnavailableError.
+   */
   commit(write: Write): Promise<CommitResult>;
   /**
-   * Ends quietly (return) when the signal aborts. The watch is established when the first
+   * A `from` that is still to come waits for it. Ends quietly (return) when the signal aborts. The watch is established when the first
    * `next()` is called. Throws CompactedError, LaggedError, StoreUnavailableError.
    * Yields an empty batch as progress at least once a second while nothing happens.
    */
   watch(range: Range, options: WatchOptions): AsyncIterable<WatchBatch>;
-  /** Forgets history before `before`; reads and watches from older revisions throw CompactedError. */
+  /**
+   * Forgets history before `before`; reads and watches from older revisions throw CompactedError.
+   * Nothing happens when that is forgotten already. Throws FutureRevisionError.
+   */
   compact(before: Revision): Promise<void>;
   /** Flushes and lets go of files and connections. */
   close(): Promise<void>;
