@@ -1,0 +1,100 @@
+/** One finding; it grows its path while the walk returns, so that good objects cost nothing. */
+type Finding = {
+  /** For unknown fields: nothing. For mismatches: what stands before the place. */
+  mismatch: string;
+  /** What follows the place: ` of type int32`. */
+  type: string;
+  /** True when the message names no place (quantities, times, base64). */
+  bare: boolean;
+  /** `spec.containers[0].name` */
+  path: string;
+  /** The same without indexes and map keys, as upstream's decoder names it. */
+  fields: string;
+  /** Short name of the type that has the field. */
+  owner: string;
+};
+
+/** Collects findings during one walk over one object. */
+export class Report {
+  readonly normalize: boolean;
+  readonly prune: boolean;
+  /** Grows with every finding; parents compare it to know whether to add their part of the path. */
+  count = 0;
+  readonly #findings: Finding[] = [];
+
+  constructor(normalize: boolean, prune: boolean) {
+    this.normalize = normalize;
+    this.prune = prune;
+  }
+
+  unknownField(name: string): void {
+    this.#add({ mismatch: '', type: '', bare: false, path: name, fields: '', owner: '' });
+  }
+
+  /** `value` cannot be `type`, a type as upstream's decoder prints it. */
+  mismatch(value: unknown, type: string): void {
+    const isWholeNumberWanted = type === 'int32' || type === 'int64';
+    const found =
+      typeof value === 'number' && isWholeNumberWanted ? `number ${value}` : describe(value);
+    this.#add({
+      mismatch: `json: cannot unmarshal ${found} into Go `,
+      type,
+      bare: false,
+      path: '',
+      fields: '',
+      owner: '',
+    });
+  }
+
+  /** A value whose own decoder refused it with this text. */
+  refuse(message: string): void {
+    this.#add({ mismatch: message, type: '', bare: true, path: '', fields: '', owner: '' });
+  }
+
+  #add(finding: Finding): void {
+    this.#findings.push(finding);
+    this.count++;
+  }
+
+  /** Puts a field's name before the path of everything found since `from`. */
+  inField(from: number, name: string, owner: string): void {
+    for (let i = from; i < this.#findings.length; i++) {
+      const finding = this.#findings[i];
+      if (!finding) continue;
+      finding.path = join(name, finding.path);
+      finding.fields = join(name, finding.fields);
+      if (finding.owner === '') finding.owner = owner;
+    }
+  }
+
+  /** The same for a map's key or, in brackets, a list's index. */
+  inItem(from: number, key: string): void {
+    for (let i = from; i < this.#findings.length; i++) {
+      const finding = this.#findings[i];
+      if (finding) finding.path = join(key, finding.path);
+    }
+  }
+
+  result(): { unknown: string[]; typeErrors: string[] } {
+    const unknown: string[] = [];
+    const typeErrors: string[] = [];
+    for (const finding of this.#findings) {
+      if (finding.mismatch === '') unknown.push(`unknown field "${finding.path}"`);
+      else if (finding.bare) typeErrors.push(finding.mismatch);
+      else typeErrors.push(`${finding.mismatch}${placeOf(finding)} of type ${finding.type}`);
+    }
+    return { unknown, typeErrors };
+  }
+}
+
+const join = (before: string, after: string): string =>
+  after === '' ? before : after.startsWith('[') ? before + after : `${before}.${after}`;
+
+const placeOf = ({ owner, fields }: Finding): string =>
+  fields === '' ? 'value' : `struct field ${owner}.${fields}`;
+
+function describe(value: unknown): string {
+  if (Array.isArray(value)) return 'array';
+  if (value === null) return 'null';
+  return typeof value === 'boolean' ? 'bool' : typeof value;
+}
