@@ -1,0 +1,223 @@
+import type { Clock } from '#base/clock.ts';
+import { errorText, type Log } from '#base/log.ts';
+import type { Random } from '#base/random.ts';
+import { isStatusError } from '#api/status.ts';
+import type { Node, Pod } from '#api/types.ts';
+import type { Api } from '#client/api.ts';
+import type { EventRecorder } from '#client/events.ts';
+import type { Informers } from '#client/informer-factory.ts';
+import { namespaces, nodes, pods } from '#client/resources.ts';
+import { bind, evictVictim, reportUnscheduled } from '#scheduler/bind.ts';
+import { decide, type Decision, type SearchStart, unschedulableMessage } from '#scheduler/cycle.ts';
+import type { WeightedPlugin } from '#scheduler/plugin.ts';
+import { planPreemption } from '#scheduler/preemption.ts';
+import { type Attempt, SchedulingQueue } from '#scheduler/queue.ts';
+import { ClusterCache, isTerminal, podKey, podView, type PodView } from '#scheduler/snapshot.ts';
+
+export const DEFAULT_SCHEDULER = 'default-scheduler';
+
+/** Bindings under way at the same time: enough to hide the latency of the API server. */
+const MAX_BINDING = 64;
+
+export type SchedulerOptions = {
+  api: Api;
+  informers: Informers;
+  recorder: EventRecorder;
+  plugins: readonly WeightedPlugin[];
+  /** Only pods that name this scheduler are ours. */
+  schedulerName?: string;
+  signal: AbortSignal;
+  log: Log;
+  clock: Clock;
+  random: Random;
+};
+
+/**
+ * Unbound pod in the informer → decision → one bind POST. Deciding is synchronous and one at a
+ * time; what follows (binding, status, eviction) runs beside it, bounded.
+ */
+export async function runScheduler(options: SchedulerOptions): Promise<void> {
+  const { informers, plugins, signal, clock, schedulerName = DEFAULT_SCHEDULER } = options;
+  const namespaceInformer = informers.of(namespaces);
+  const cache = new ClusterCache(
+    (name) => namespaceInformer.get({ name })?.metadata.labels ?? NO_LABELS,
+  );
+  const gateOf = (pod: Pod) => plugins.map(({ plugin }) => plugin.preEnqueue?.(pod)).find(Boolean);
+  const queue = new SchedulingQueue(clock, (pod) => gateOf(pod) !== undefined);
+  const scheduler: Scheduler = { ...options, cache, queue, start: { index: 0 } };
+  const inFlight = new Set<Promise<void>>();
+  const begin = (task: Promise<void>): void => {
+    const tracked = task.finally(() => inFlight.delete(tracked));
+    inFlight.add(tracked);
+  };
+  const podInformer = informers.of(pods);
+  const nodeInformer = informers.of(nodes);
+  await Promise.race([
+    Promise.all([podInformer.synced(), nodeInformer.synced(), namespaceInformer.synced()]),
+    untilAborted(signal),
+  ]);
+  nodeInformer.onChange((change) => {
+    if (change.type === 'deleted') cache.removeNode(change.object.metadata.name ?? '');
+    else cache.setNode(change.object);
+    if (change.type !== 'updated' || mayHelp(change.old, change.object)) queue.clusterChanged();
+  });
+  podInformer.onChange((change) => {
+    const pod = change.object;
+    const wanted = change.type !== 'deleted' && !pod.spec.nodeName && !isTerminal(pod);
+    if (change.type === 'deleted') cache.removePod(podKey(pod));
+    else cache.setPod(pod);
+    if (!wanted) {
+      queue.delete(podKey(pod));
+      // A pod that left its node frees room; one that came may be wanted near by another.
+      if (pod.spec.nodeName && isPlacementChange(change)) queue.clusterChanged();
+    } else if (pod.spec.schedulerName === schedulerName && !pod.metadata.deletionTimestamp) {
+      queue.set(pod);
+      if (change.type === 'added' && gateOf(pod)) begin(reportGated(scheduler, pod));
+    } else if (pod.metadata.deletionTimestamp) {
+      queue.delete(podKey(pod));
+    }
+  });
+  while (!signal.aborted) {
+    await queue.ready(signal).catch(rethrowUnlessAborted(signal));
+    for (let attempt = queue.take(); attempt && !signal.aborted; attempt = queue.take()) {
+      begin(attemptOne(scheduler, attempt));
+      if (inFlight.size >= MAX_BINDING) await Promise.race(inFlight);
+    }
+  }
+  await Promise.allSettled(inFlight);
+}
+
+const NO_LABELS: Readonly<Record<string, string>> = {};
+
+type Scheduler = SchedulerOptions & {
+  cache: ClusterCache;
+  queue: SchedulingQueue;
+  start: SearchStart;
+};
+
+type PodChange = { type: 'added' | 'updated' | 'deleted'; object: Pod; old?: Pod };
+
+const isPlacementChange = (change: PodChange): boolean =>
+  change.type !== 'updated' ||
+  change.old?.spec.nodeName !== change.object.spec.nodeName ||
+  isTerminal(change.object) !== (change.old ? isTerminal(change.old) : false) ||
+  JSON.stringify(change.old?.metadata.labels) !== JSON.stringify(change.object.metadata.labels);
+
+/** Heartbeats change a node's status all the time; only these parts can let a pod fit. */
+function mayHelp(before: Node, after: Node): boolean {
+  const parts = (node: Node): string =>
+    JSON.stringify([node.status?.allocatable, node.metadata.labels, node.spec]);
+  return parts(before) !== parts(after);
+}
+
+/** One pod's turn: decides at once (before the first await), then does what was decided. */
+async function attemptOne(scheduler: Scheduler, attempt: Attempt): Promise<void> {
+  const { cache, queue, plugins, random, start, log, signal } = scheduler;
+  const view = podView(attempt.pod);
+  try {
+    const decision = decide(view, cache, plugins, { random, start });
+    if (decision.type === 'bind') await carryOut(scheduler, view, decision.node);
+    else await refuse(scheduler, view, decision);
+  } catch (error) {
+    if (signal.aborted) return;
+    log.warn('scheduling failed', { pod: view.key, error: errorText(error) });
+    cache.forget(view.key);
+    queue.failed(view.key, 'error');
+  }
+}
+
+async function carryOut(scheduler: Scheduler, view: PodView, node: string): Promise<void> {
+  const { api, cache, queue, recorder, signal, log } = scheduler;
+  cache.assume(view, node);
+  try {
+    await bind(api, view.pod, node, { signal });
+  } catch (error) {
+    cache.forget(view.key);
+    queue.clusterChanged();
+    // Gone, or bound by somebody else: the informer will say so.
+    if (isStatusError(error, 'NotFound') || isStatusError(error, 'Conflict')) {
+      log.debug('binding refused', { pod: view.key, error: errorText(error) });
+      queue.failed(view.key, 'error');
+      return;
+    }
+    throw error;
+  }
+  queue.delete(view.key);
+  recorder.record(view.pod, {
+    type: 'Normal',
+    reason: 'Scheduled',
+    message: `Successfully assigned ${view.key} to ${node}`,
+  });
+}
+
+async function refuse(
+  scheduler: Scheduler,
+  view: PodView,
+  decision: Extract<Decision, { type: 'unschedulable' }>,
+): Promise<void> {
+  const { api, cache, queue, plugins, recorder, signal, clock } = scheduler;
+  const preemption = planPreemption(view, cache, plugins, decision.refusals);
+  const plan = preemption.type === 'plan' ? preemption.plan : undefined;
+  const message = unschedulableMessage(
+    decision,
+    preemption.type === 'plan'
+      ? `preemption: ${preemption.plan.victims.length} pod(s) on ${preemption.plan.node} make room.`
+      : preemption.message,
+  );
+  if (plan) cache.nominate(view, plan.node);
+  queue.failed(view.key, 'unschedulable');
+  recorder.record(view.pod, { type: 'Warning', reason: 'FailedScheduling', message });
+  const nowIso = isoSeconds(clock);
+  await reportUnscheduled(
+    api,
+    view.pod,
+    {
+      reason: 'Unschedulable',
+      message,
+      nowIso,
+      ...(plan ? { nominatedNodeName: plan.node } : {}),
+    },
+    { signal },
+  );
+  for (const victim of plan?.victims ?? []) {
+    if (victim.pod.metadata.deletionTimestamp) continue;
+    recorder.record(victim.pod, {
+      type: 'Normal',
+      reason: 'Preempted',
+      message: `Preempted by pod ${view.pod.metadata.uid} on node ${plan?.node}`,
+    });
+    await evictVictim(api, victim.pod, view.pod, { signal, nowIso });
+  }
+}
+
+async function reportGated({ api, signal, clock, log }: Scheduler, pod: Pod): Promise<void> {
+  try {
+    await reportUnscheduled(
+      api,
+      pod,
+      {
+        reason: 'SchedulingGated',
+        message: 'Scheduling is blocked due to non-empty scheduling gates',
+        nowIso: isoSeconds(clock),
+      },
+      { signal },
+    );
+  } catch (error) {
+    if (!signal.aborted) log.warn('cannot report a gated pod', { error: errorText(error) });
+  }
+}
+
+const isoSeconds = (clock: Clock): string =>
+  new Date(clock.now()).toISOString().replace(/\.\d+Z$/, 'Z');
+
+const untilAborted = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+
+const rethrowUnlessAborted =
+  (signal: AbortSignal) =>
+  (error: unknown): void => {
+    if (!signal.aborted) throw error;
+  };
