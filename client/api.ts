@@ -30,6 +30,8 @@ export type WriteOptions = CallOptions & {
   subresource?: string;
   dryRun?: boolean;
   fieldManager?: string;
+  /** What the server does with unknown and duplicate fields; its default is Warn. */
+  fieldValidation?: 'Strict' | 'Warn' | 'Ignore';
 };
 
 export type PatchBody =

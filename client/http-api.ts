@@ -218,10 +218,10 @@ function addSelection(query: URLSearchParams, options: Omit<ListOptions, 'limit'
 }
 
 function writeQuery(options: WriteOptions, patch?: PatchBody): string {
-  if (!options.dryRun && !options.fieldManager && patch?.type !== 'apply') return '';
   const query = new URLSearchParams();
   if (options.dryRun) query.set('dryRun', 'All');
   if (options.fieldManager) query.set('fieldManager', options.fieldManager);
+  if (options.fieldValidation) query.set('fieldValidation', options.fieldValidation);
   if (patch?.type === 'apply') {
     query.set('fieldManager', patch.fieldManager);
     if (patch.force) query.set('force', 'true');
