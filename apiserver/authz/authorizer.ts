@@ -13,6 +13,8 @@ export type Attributes = {
   isResource: boolean;
   /** For requests that are not about resources. */
   path: string;
+  /** Text of the request's field selector, where there is one. */
+  fieldSelector?: string;
 };
 
 export type Decision = { decision: 'allow' | 'deny' | 'no-opinion'; reason: string };

@@ -6,7 +6,10 @@ import type { KubeObject, ObjectKey } from '#api/types.ts';
 import type { Clock } from '#base/clock.ts';
 import type { Log } from '#base/log.ts';
 import type { Random } from '#base/random.ts';
+import type { Authenticator } from '#apiserver/authn/authenticate.ts';
+import type { ServiceAccountTokens } from '#apiserver/authn/service-account-tokens.ts';
 import type { Attributes, Decision } from '#apiserver/authz/authorizer.ts';
+import type { Rbac } from '#apiserver/authz/rbac.ts';
 import type { ObjectReader } from '#apiserver/reader.ts';
 import type { RequestInfo, ServerRequest, ServerResponse } from '#apiserver/request.ts';
 import type { UserInfo } from '#apiserver/user.ts';
@@ -83,6 +86,14 @@ export type HandlerContext = {
     oldObject?: KubeObject | null;
     as: WriteAs;
   }): Promise<void>;
+  /** Service account tokens: issued by TokenRequest (authn/service-account-tokens.ts). */
+  tokens: ServiceAccountTokens;
+  /** Whose token it is, asked of every token authenticator; for TokenReview. */
+  reviewToken: Authenticator['reviewToken'];
+  /** Rules of a user in a namespace, for SelfSubjectRulesReview. */
+  rbac: Rbac;
+  /** Credentials towards node agents, PEM; a function because certificates are renewed. */
+  nodeClient(): { caPem: string; certPem: string; keyPem: string };
   clock: Clock;
   random: Random;
   log: Log;
