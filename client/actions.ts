@@ -16,7 +16,13 @@ export type Action =
       ifExists?: 'ignore';
       announce?: Announce;
     }
-  | { type: 'update'; resource: Resource; object: KubeObject; announce?: Announce }
+  | {
+      type: 'update';
+      resource: Resource;
+      object: KubeObject;
+      subresource?: string;
+      announce?: Announce;
+    }
   | { type: 'updateStatus'; resource: Resource; object: KubeObject }
   | {
       type: 'patch';
@@ -141,7 +147,9 @@ async function call(action: SimpleAction, options: ExecuteOptions): Promise<Writ
       return written(action.resource, made);
     }
     case 'update': {
-      const made = await api.update(action.resource, action.object, { signal });
+      const { subresource } = action;
+      const write = { signal, ...(subresource ? { subresource } : {}) };
+      const made = await api.update(action.resource, action.object, write);
       announce(action, recorder, { name: made.metadata.name ?? '' });
       return written(action.resource, made);
     }

@@ -98,7 +98,7 @@ export function simulateApi(options: { clock?: Clock; random?: Random } = {}): S
     }
     uids += 1;
     metadata.uid = `uid-${uids}`;
-    metadata.creationTimestamp = now() as unknown as NonNullable<typeof metadata.creationTimestamp>;
+    metadata.creationTimestamp = now();
     metadata.generation = 1;
     return commit('ADDED', resource, made);
   }
@@ -111,9 +111,7 @@ export function simulateApi(options: { clock?: Clock; random?: Random } = {}): S
     }
     check(write.subresource === 'status' ? 'updateStatus' : 'update', resource, object);
     const next: KubeObject =
-      write.subresource === 'status'
-        ? { ...structuredClone(old), status: structuredClone(object.status) }
-        : { ...structuredClone(object) };
+      write.subresource === 'status' ? withStatusOf(object, old) : { ...structuredClone(object) };
     if (write.subresource !== 'status' && old.status !== undefined) next.status = old.status;
     next.metadata = { ...next.metadata, ...fixedMetadata(old) };
     if (!isDeepStrictEqual(next.spec, old.spec)) {
@@ -219,6 +217,14 @@ export function simulateApi(options: { clock?: Clock; random?: Random } = {}): S
     onWrite: (one) => void checks.push(one),
     onCommit: (handler) => void handlers.push(handler),
   };
+}
+
+/** A status write may also change annotations, which the Deployment controller relies on. */
+function withStatusOf(sent: KubeObject, old: KubeObject): KubeObject {
+  const next = structuredClone(old);
+  next.status = structuredClone(sent.status);
+  if (sent.metadata.annotations) next.metadata.annotations = { ...sent.metadata.annotations };
+  return next;
 }
 
 const keyOf = (object: KubeObject): ObjectKey => ({

@@ -1,0 +1,121 @@
+import { matchesLabels } from '#api/labels.ts';
+import type { KubeObject, LabelSelector, OwnerReference } from '#api/types.ts';
+import type { Action } from '#client/actions.ts';
+import type { Resource } from '#client/api.ts';
+import type { Informer } from '#client/informer.ts';
+
+/** The one owner that manages an object, if any. */
+export function controllerOf(object: KubeObject): OwnerReference | undefined {
+  return object.metadata.ownerReferences?.find((reference) => reference.controller);
+}
+
+/** An owner reference that makes `owner` the managing controller. */
+export function controllerReference(owner: KubeObject): OwnerReference {
+  return {
+    apiVersion: owner.apiVersion ?? '',
+    kind: owner.kind ?? '',
+    name: owner.metadata.name ?? '',
+    uid: owner.metadata.uid ?? '',
+    controller: true,
+    blockOwnerDeletion: true,
+  };
+}
+
+export const OWNER_INDEX = 'owner';
+
+/** Index values: the managing owner's uid, or the namespace's orphans. */
+export function ownerIndex(object: KubeObject): string[] {
+  const owner = controllerOf(object);
+  return [owner ? owner.uid : orphansOf(object.metadata.namespace ?? '')];
+}
+
+const orphansOf = (namespace: string): string => `orphans in ${namespace}`;
+
+/** What `owner` manages or might adopt. The informer needs `ownerIndex`. */
+export function candidatesOf<T extends KubeObject>(informer: Informer<T>, owner: KubeObject): T[] {
+  return [
+    ...informer.byIndex(OWNER_INDEX, owner.metadata.uid ?? ''),
+    ...informer.byIndex(OWNER_INDEX, orphansOf(owner.metadata.namespace ?? '')),
+  ];
+}
+
+/**
+ * Calls `add` for each owner in `owners` whose selector picks an orphan that just changed, so that
+ * it may adopt it.
+ */
+export function onOrphan<T extends KubeObject, O extends KubeObject>(
+  informer: Informer<T>,
+  owners: Informer<O>,
+  { selectorOf, add }: { selectorOf: (owner: O) => LabelSelector | undefined; add: Add },
+): void {
+  informer.onChange(({ type, object }) => {
+    if (type === 'deleted' || controllerOf(object) || object.metadata.deletionTimestamp) return;
+    const { namespace = '', labels } = object.metadata;
+    if (!labels) return;
+    for (const owner of owners.list(namespace)) {
+      const selector = selectorOf(owner);
+      if (selector && matchesLabels(selector, labels)) add(`${namespace}/${owner.metadata.name}`);
+    }
+  });
+}
+
+type Add = (key: string) => void;
+
+export type Claims<T> = {
+  /** Managed now and rightly so. */
+  owned: T[];
+  /** Adoptions and releases that must come first. */
+  actions: Action[];
+};
+
+/**
+ * Settles who manages what: orphans that the selector picks are adopted, managed objects that it
+ * no longer picks are released. Nothing is adopted by an owner that is being deleted.
+ */
+export function claim<T extends KubeObject>(
+  owner: KubeObject,
+  selector: LabelSelector,
+  candidates: readonly T[],
+  resource: Resource<T>,
+): Claims<T> {
+  const claims: Claims<T> = { owned: [], actions: [] };
+  const mayClaim = !owner.metadata.deletionTimestamp;
+  for (const object of candidates) {
+    const controller = controllerOf(object);
+    const picked = matchesLabels(selector, object.metadata.labels ?? {});
+    if (controller?.uid === owner.metadata.uid) {
+      if (picked) claims.owned.push(object);
+      else if (mayClaim) claims.actions.push(release(owner, object, resource));
+    } else if (!controller && picked && mayClaim && !object.metadata.deletionTimestamp) {
+      claims.actions.push(adopt(owner, object, resource));
+    }
+  }
+  return claims;
+}
+
+function adopt<T extends KubeObject>(owner: KubeObject, object: T, resource: Resource<T>): Action {
+  const references = object.metadata.ownerReferences ?? [];
+  return ownersPatch(object, resource as Resource, [...references, controllerReference(owner)]);
+}
+
+function release<T extends KubeObject>(
+  owner: KubeObject,
+  object: T,
+  resource: Resource<T>,
+): Action {
+  const references = object.metadata.ownerReferences ?? [];
+  const others = references.filter((reference) => reference.uid !== owner.metadata.uid);
+  return ownersPatch(object, resource as Resource, others);
+}
+
+/** The version makes it fail if anyone else changed the owners in between. */
+function ownersPatch(object: KubeObject, resource: Resource, owners: OwnerReference[]): Action {
+  const { namespace, name = '', uid, resourceVersion } = object.metadata;
+  const ownerReferences = owners.length > 0 ? owners : null;
+  return {
+    type: 'patch',
+    resource,
+    key: { namespace, name },
+    patch: { type: 'merge', body: { metadata: { uid, resourceVersion, ownerReferences } } },
+  };
+}
