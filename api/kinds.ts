@@ -22,6 +22,8 @@ import { service } from '#api/core/service.ts';
 import { endpointSlice } from '#api/discovery/endpoint-slice.ts';
 import { eventsEvent } from '#api/events/event.ts';
 import type { Kind } from '#api/kind.ts';
+import { nodeMetrics } from '#api/metrics/node-metrics.ts';
+import { podMetrics } from '#api/metrics/pod-metrics.ts';
 import { runtimeClass } from '#api/node/runtime-class.ts';
 import { clusterRoleBinding } from '#api/rbac/cluster-role-binding.ts';
 import { clusterRole } from '#api/rbac/cluster-role.ts';
@@ -63,4 +65,6 @@ export const builtinKinds: readonly Kind[] = [
   lease,
   runtimeClass,
   endpointSlice,
+  nodeMetrics,
+  podMetrics,
 ];
