@@ -1,0 +1,38 @@
+import { execFile } from 'node:child_process';
+import { lstatSync, mkdirSync, readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { promisify } from 'node:util';
+import { unmountBelow } from '#node-agent/runtime/containerd-processes.ts';
+
+const run = promisify(execFile);
+
+/** True when a file system begins at `dir`. */
+export function isMountPoint(dir: string): boolean {
+  try {
+    return lstatSync(dir).dev !== lstatSync(dirname(dir)).dev;
+  } catch {
+    return false;
+  }
+}
+
+/** Mounts a tmpfs, unless something is mounted there. Throws with mount's own words. */
+export async function mountTmpfs(
+  dir: string,
+  options: { sizeBytes?: number; mode?: number } = {},
+): Promise<void> {
+  if (isMountPoint(dir)) return;
+  mkdirSync(dir, { recursive: true });
+  const { sizeBytes, mode = 0o755 } = options;
+  const flags = [
+    `mode=${mode.toString(8)}`,
+    ...(sizeBytes === undefined ? [] : [`size=${sizeBytes}`]),
+  ];
+  await run('mount', ['-t', 'tmpfs', '-o', flags.join(','), 'tmpfs', dir]);
+}
+
+/** Unmounts everything at or below `dir`. */
+export async function unmountAll(dir: string): Promise<void> {
+  // The common case is nothing to do; reading the table is cheaper than starting a program.
+  if (!readFileSync('/proc/self/mountinfo', 'utf8').includes(dir)) return;
+  await unmountBelow([dir]);
+}

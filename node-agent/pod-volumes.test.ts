@@ -1,0 +1,186 @@
+import assert from 'node:assert/strict';
+import {
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import type { ConfigMap, Pod } from '#api/types.ts';
+import { ConfigError } from '#node-agent/config-error.ts';
+import type { DownwardSource } from '#node-agent/downward-api.ts';
+import { isMountPoint } from '#node-agent/mounts.ts';
+import { podPaths } from '#node-agent/pod-files.ts';
+import {
+  containerMounts,
+  prepareVolumes,
+  releaseVolumes,
+  type VolumeServices,
+} from '#node-agent/pod-volumes.ts';
+import { featuresOf } from '#node-agent/runtime/containerd.ts';
+
+const root = mkdtempSync('/tmp/G-volumes-');
+after(() => rmSync(root, { recursive: true, force: true }));
+const isRoot = process.getuid?.() === 0;
+
+const maps = new Map<string, ConfigMap>([
+  ['cm', { metadata: {}, data: { 'a.txt': 'one', b: 'two' }, binaryData: { bin: '/wA=' } }],
+]);
+const services: VolumeServices = {
+  paths: podPaths(root),
+  memoryDir: undefined,
+  objects: {
+    configMap: async (_, name) => maps.get(name),
+    secret: async (_, name) =>
+      name === 's'
+        ? { metadata: {}, data: { key: Buffer.from('pw').toString('base64') } }
+        : undefined,
+  },
+  tokens: { token: async (_, audience) => `token-for-${audience ?? 'api'}` },
+};
+
+let serial = 0;
+function podWith(volumes: Pod['spec']['volumes'], context?: Pod['spec']['securityContext']): Pod {
+  return {
+    metadata: { name: 'p', namespace: 'ns', uid: `u${serial++}`, labels: { a: '1' } },
+    spec: {
+      containers: [{ name: 'c' }],
+      volumes: volumes ?? [],
+      ...(context ? { securityContext: context } : {}),
+    },
+  };
+}
+
+const downward = (pod: Pod): DownwardSource => ({
+  pod,
+  podIps: [],
+  hostIps: [],
+  nodeName: 'n',
+  allocatable: new Map(),
+});
+
+async function prepare(pod: Pod): Promise<string> {
+  const ready = await prepareVolumes(pod, services, downward(pod));
+  return ready.get('v')?.path ?? '';
+}
+
+const files = (dir: string): string[] =>
+  readdirSync(dir)
+    .filter((n) => !n.startsWith('..'))
+    .sort();
+
+test('a configMap volume follows the object by one rename', async () => {
+  const pod = podWith([{ name: 'v', configMap: { name: 'cm' } }]);
+  const dir = await prepare(pod);
+  assert.deepEqual(files(dir), ['a.txt', 'b', 'bin']);
+  assert.deepEqual([...readFileSync(join(dir, 'bin'))], [0xff, 0x00]);
+  assert.equal(statSync(join(dir, 'b')).mode & 0o777, 0o644);
+  const before = realpathSync(join(dir, '..data'));
+  await prepare(pod);
+  assert.equal(realpathSync(join(dir, '..data')), before, 'unchanged content is left alone');
+  maps.set('cm', { metadata: {}, data: { b: 'new', c: 'three' } });
+  await prepare(pod);
+  assert.deepEqual(files(dir), ['b', 'c']);
+  assert.equal(readFileSync(join(dir, 'b'), 'utf8'), 'new');
+  assert.deepEqual(readdirSync(dir).filter((n) => n.startsWith('..')).length, 2);
+});
+
+test('items choose paths and modes; missing ones are named unless optional', async () => {
+  const items = [{ key: 'key', path: 'deep/er/name', mode: 0o400 }];
+  const dir = await prepare(podWith([{ name: 'v', secret: { secretName: 's', items } }]));
+  assert.equal(readFileSync(join(dir, 'deep/er/name'), 'utf8'), 'pw');
+  assert.equal(statSync(join(dir, 'deep/er/name')).mode & 0o777, 0o400);
+  const none = [{ key: 'zz', path: 'x' }];
+  await assert.rejects(
+    prepare(podWith([{ name: 'v', secret: { secretName: 's', items: none } }])),
+    /MountVolume.SetUp failed for volume "v" : secret "s" references non-existent key: zz/,
+  );
+  const optional = await prepare(
+    podWith([{ name: 'v', configMap: { name: 'no', optional: true } }]),
+  );
+  assert.deepEqual(files(optional), []);
+  const escape = [{ key: 'key', path: '../x' }];
+  await assert.rejects(
+    prepare(podWith([{ name: 'v', secret: { secretName: 's', items: escape } }])),
+    /must be relative/,
+  );
+});
+
+test('a projected volume joins its sources and keeps tokens private', async () => {
+  const sources = [
+    { serviceAccountToken: { path: 'token', audience: 'vault' } },
+    { configMap: { name: 'cm', items: [{ key: 'c', path: 'ca.crt' }] } },
+    { downwardAPI: { items: [{ path: 'labels', fieldRef: { fieldPath: 'metadata.labels' } }] } },
+  ];
+  const dir = await prepare(podWith([{ name: 'v', projected: { sources } }], { fsGroup: 2000 }));
+  assert.deepEqual(files(dir), ['ca.crt', 'labels', 'token']);
+  assert.equal(readFileSync(join(dir, 'token'), 'utf8'), 'token-for-vault');
+  assert.equal(readFileSync(join(dir, 'labels'), 'utf8'), 'a="1"');
+  if (!isRoot) return;
+  const token = statSync(join(dir, 'token'));
+  assert.equal(token.mode & 0o777, 0o640);
+  assert.equal(token.gid, 2000);
+});
+
+test('emptyDir is for everyone, a tmpfs when asked, and gone when released', {
+  skip: !isRoot && 'needs root',
+}, async () => {
+  const plain = podWith([{ name: 'v', emptyDir: {} }], { fsGroup: 3000 });
+  const dir = await prepare(plain);
+  assert.equal(statSync(dir).mode & 0o7777, 0o2777);
+  assert.equal(statSync(dir).gid, 3000);
+  const memory = podWith([{ name: 'v', emptyDir: { medium: 'Memory', sizeLimit: '1Mi' } }]);
+  const tmpfs = await prepare(memory);
+  await prepare(memory);
+  assert.ok(isMountPoint(tmpfs));
+  assert.equal(statSync(tmpfs).mode & 0o7777, 0o777);
+  assert.throws(() => writeFileSync(join(tmpfs, 'big'), Buffer.alloc(2 ** 21)), /ENOSPC/);
+  await releaseVolumes(memory.metadata.uid ?? '', services);
+  await releaseVolumes(memory.metadata.uid ?? '', services);
+  assert.equal(isMountPoint(tmpfs), false);
+  assert.throws(() => statSync(tmpfs), /ENOENT/);
+});
+
+test('hostPath types are checked', async () => {
+  const at = (path: string, type: string) =>
+    prepare(podWith([{ name: 'v', hostPath: { path, type } }]));
+  assert.equal(await at('/etc', 'Directory'), '/etc');
+  await assert.rejects(at('/etc', 'File'), /hostPath type check failed: \/etc is not a file/);
+  const made = join(root, 'made/here');
+  await at(made, 'DirectoryOrCreate');
+  assert.ok(statSync(made).isDirectory());
+  await at(join(root, 'made/file'), 'FileOrCreate');
+  assert.ok(statSync(join(root, 'made/file')).isFile());
+});
+
+test('an unknown volume type is refused by name', async () => {
+  const pod = podWith([{ name: 'v', nfs: { server: 'x', path: '/' } }]);
+  await assert.rejects(prepare(pod), /type nfs is not supported/);
+});
+
+test('subPath stays inside its volume', async () => {
+  const dir = mkdtempSync(join(root, 'sub-'));
+  symlinkSync('/etc', join(dir, 'out'));
+  const volumes = new Map([['v', { path: dir, readOnly: false }]]);
+  const features = featuresOf('containerd', '1.6.20');
+  const mount = (of: object) =>
+    containerMounts(
+      { name: 'c', volumeMounts: [{ name: 'v', mountPath: '/m', ...of }] },
+      volumes,
+      new Map([['NAME', 'x']]),
+      features,
+    );
+  const [made] = await mount({ subPathExpr: 'logs/$(NAME)' });
+  assert.equal(made?.hostPath, join(dir, 'logs/x'));
+  assert.ok(statSync(join(dir, 'logs/x')).isDirectory());
+  await assert.rejects(mount({ subPath: '../x' }), ConfigError);
+  await assert.rejects(mount({ subPath: 'out' }), /leads out of the volume/);
+  await assert.rejects(mount({ subPath: 'out/gantry-none' }), /leads out of the volume/);
+  await assert.rejects(mount({ subPathExpr: '$(NO)' }), /failed to expand subPathExpr/);
+  await assert.rejects(mount({ recursiveReadOnly: 'Enabled', readOnly: true }), /not supported/);
+});

@@ -1,0 +1,176 @@
+import { existsSync } from 'node:fs';
+import { mkdir, realpath, rm, stat } from 'node:fs/promises';
+import { join, normalize } from 'node:path';
+import type { Container, Pod, Volume } from '#api/types.ts';
+import { ConfigError } from '#node-agent/config-error.ts';
+import type { DownwardSource } from '#node-agent/downward-api.ts';
+import { expand } from '#node-agent/env-vars.ts';
+import { unmountAll } from '#node-agent/mounts.ts';
+import { podDir, type PodPaths, volumeDir } from '#node-agent/pod-files.ts';
+import type { Mount, RuntimeFeatures } from '#node-agent/runtime/service.ts';
+import type {
+  PodTokens,
+  ReferencedObjects,
+  VolumeContext,
+  VolumeType,
+} from '#node-agent/volume-type.ts';
+import { volumeTypes } from '#node-agent/volumes.ts';
+
+export type VolumeServices = {
+  paths: PodPaths;
+  /** A tmpfs for what holds secrets; undefined where none could be mounted. */
+  memoryDir: string | undefined;
+  objects: ReferencedObjects;
+  tokens: PodTokens;
+};
+
+/** A prepared volume. */
+export type ReadyVolume = { path: string; readOnly: boolean };
+
+function typeOf(volume: Volume): VolumeType {
+  const type = volumeTypes.find((t) => t.handles(volume));
+  if (type) return type;
+  const kind = Object.keys(volume).find((key) => key !== 'name') ?? 'unknown';
+  throw new ConfigError(`volume "${volume.name}": type ${kind} is not supported by this node`);
+}
+
+function contextOf(
+  pod: Pod,
+  volume: Volume,
+  type: VolumeType,
+  services: VolumeServices,
+  downward: DownwardSource,
+): VolumeContext {
+  const uid = pod.metadata.uid ?? '';
+  const { paths, memoryDir, objects, tokens } = services;
+  const dir =
+    type.inMemory && memoryDir
+      ? join(memoryDir, uid, type.plugin, volume.name)
+      : volumeDir(paths, uid, type.plugin, volume.name);
+  return { pod, volume, dir, objects, tokens, downward };
+}
+
+/** Makes all volumes of a pod, or brings them up to date. Throws an Error that names the volume. */
+export async function prepareVolumes(
+  pod: Pod,
+  services: VolumeServices,
+  downward: DownwardSource,
+): Promise<Map<string, ReadyVolume>> {
+  const prepared = await Promise.all(
+    (pod.spec.volumes ?? []).map(async (volume): Promise<[string, ReadyVolume]> => {
+      const type = typeOf(volume);
+      try {
+        const path = await type.prepare(contextOf(pod, volume, type, services, downward));
+        return [volume.name, { path, readOnly: type.readOnly }];
+      } catch (error) {
+        const text = error instanceof Error ? error.message : String(error);
+        throw new Error(`MountVolume.SetUp failed for volume "${volume.name}" : ${text}`, {
+          cause: error,
+        });
+      }
+    }),
+  );
+  return new Map(prepared);
+}
+
+/** True when some volume of the pod follows API objects. */
+export const hasLiveVolumes = (pod: Pod): boolean =>
+  (pod.spec.volumes ?? []).some((volume) => volumeTypes.find((t) => t.handles(volume))?.live);
+
+/** Unmounts and removes a pod's volumes. What a hostPath points to is not touched. */
+export async function releaseVolumes(
+  uid: string,
+  { paths, memoryDir }: Pick<VolumeServices, 'paths' | 'memoryDir'>,
+): Promise<void> {
+  const volumes = join(podDir(paths, uid), 'volumes');
+  await unmountAll(volumes);
+  await rm(volumes, { recursive: true, force: true });
+  if (memoryDir) await rm(join(memoryDir, uid), { recursive: true, force: true });
+}
+
+const PROPAGATION = {
+  None: 'PROPAGATION_PRIVATE',
+  HostToContainer: 'PROPAGATION_HOST_TO_CONTAINER',
+  Bidirectional: 'PROPAGATION_BIDIRECTIONAL',
+} as const;
+
+/** The mounts of one container. Throws ConfigError for a bad subPath or an unsupported option. */
+export async function containerMounts(
+  container: Container,
+  volumes: ReadonlyMap<string, ReadyVolume>,
+  env: ReadonlyMap<string, string>,
+  features: RuntimeFeatures,
+): Promise<Mount[]> {
+  const mounts: Mount[] = [];
+  for (const mount of container.volumeMounts ?? []) {
+    const volume = volumes.get(mount.name);
+    if (!volume) throw new ConfigError(`volume "${mount.name}" is not mounted`);
+    const readonly = volume.readOnly || mount.readOnly === true;
+    if (mount.recursiveReadOnly === 'Enabled' && !features.recursiveReadOnlyMounts)
+      throw new ConfigError(
+        `volumeMount "${mount.name}": recursiveReadOnly is not supported by the container runtime`,
+      );
+    const recursive = features.recursiveReadOnlyMounts && mount.recursiveReadOnly !== 'Disabled';
+    const subPath = mount.subPathExpr ? expandAll(mount.subPathExpr, env) : mount.subPath;
+    mounts.push({
+      containerPath: mount.mountPath.startsWith('/') ? mount.mountPath : `/${mount.mountPath}`,
+      hostPath: subPath ? await resolveSubPath(volume, subPath) : await existing(volume.path),
+      readonly,
+      ...(readonly && recursive && mount.recursiveReadOnly ? { recursiveReadOnly: true } : {}),
+      propagation: PROPAGATION[(mount.mountPropagation ?? 'None') as keyof typeof PROPAGATION],
+    });
+  }
+  return mounts;
+}
+
+/** The runtime would make a missing path; that has to be seen as what it is. */
+async function existing(path: string): Promise<string> {
+  if (!existsSync(path)) await mkdir(path, { recursive: true });
+  return path;
+}
+
+function expandAll(expression: string, env: ReadonlyMap<string, string>): string {
+  let missing: string | undefined;
+  const text = expand(expression, (name) => {
+    const value = env.get(name);
+    if (value === undefined) missing ??= name;
+    return value;
+  });
+  if (missing !== undefined || text === '')
+    throw new ConfigError(`failed to expand subPathExpr "${expression}": ${missing ?? 'empty'}`);
+  return text;
+}
+
+/**
+ * A path inside a volume, followed through links to where it really is, which must be inside too.
+ * What does not exist becomes a directory.
+ */
+async function resolveSubPath(volume: ReadyVolume, subPath: string): Promise<string> {
+  const clean = normalize(subPath);
+  if (clean.startsWith('/') || clean.split('/').includes('..'))
+    throw new ConfigError(`subPath "${subPath}" must be relative and stay inside the volume`);
+  const root = await realpath(volume.path);
+  const path = join(root, clean);
+  if (!(await stat(path).catch(() => undefined))) {
+    if (volume.readOnly) throw new ConfigError(`subPath "${subPath}" does not exist in the volume`);
+    const parent = await deepestExisting(root, clean);
+    if (!isInside(parent, root))
+      throw new ConfigError(`subPath "${subPath}" leads out of the volume`);
+    await mkdir(path, { recursive: true, mode: 0o750 });
+  }
+  const real = await realpath(path);
+  if (!isInside(real, root)) throw new ConfigError(`subPath "${subPath}" leads out of the volume`);
+  return real;
+}
+
+const isInside = (path: string, root: string): boolean =>
+  path === root || path.startsWith(`${root}/`);
+
+async function deepestExisting(root: string, relative: string): Promise<string> {
+  const parts = relative.split('/');
+  for (let count = parts.length - 1; count > 0; count--) {
+    const found = await realpath(join(root, ...parts.slice(0, count))).catch(() => undefined);
+    if (found) return found;
+  }
+  return root;
+}

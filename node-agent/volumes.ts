@@ -1,0 +1,17 @@
+import type { VolumeType } from '#node-agent/volume-type.ts';
+import { configMapVolume } from '#node-agent/volumes/config-map.ts';
+import { downwardApiVolume } from '#node-agent/volumes/downward-api.ts';
+import { emptyDirVolume } from '#node-agent/volumes/empty-dir.ts';
+import { hostPathVolume } from '#node-agent/volumes/host-path.ts';
+import { projectedVolume } from '#node-agent/volumes/projected.ts';
+import { secretVolume } from '#node-agent/volumes/secret.ts';
+
+/** The kinds of volumes this agent can give to a pod. */
+export const volumeTypes: readonly VolumeType[] = [
+  emptyDirVolume,
+  hostPathVolume,
+  configMapVolume,
+  secretVolume,
+  downwardApiVolume,
+  projectedVolume,
+];

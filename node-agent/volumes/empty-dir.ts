@@ -1,0 +1,29 @@
+import { chmod, mkdir } from 'node:fs/promises';
+import { parseQuantity, quantityValue } from '#api/quantity.ts';
+import { ConfigError } from '#node-agent/config-error.ts';
+import { mountTmpfs } from '#node-agent/mounts.ts';
+import { giveToGroup } from '#node-agent/volume-ownership.ts';
+import type { VolumeType } from '#node-agent/volume-type.ts';
+
+/** A directory that lives as long as its pod; on a tmpfs of its own with medium Memory. */
+export const emptyDirVolume: VolumeType = {
+  plugin: 'empty-dir',
+  live: false,
+  readOnly: false,
+  inMemory: false,
+  handles: (volume) => volume.emptyDir !== undefined,
+  async prepare({ pod, volume, dir }) {
+    const { medium = '', sizeLimit } = volume.emptyDir ?? {};
+    if (medium !== '' && medium !== 'Memory')
+      throw new ConfigError(`volume "${volume.name}": emptyDir medium ${medium} is not supported`);
+    await mkdir(dir, { recursive: true });
+    if (medium === 'Memory') {
+      const limit = sizeLimit ? quantityValue(parseQuantity(sizeLimit)) : 0;
+      await mountTmpfs(dir, { ...(limit > 0 ? { sizeBytes: limit } : {}), mode: 0o777 });
+    }
+    // mkdir's mode is cut by the umask; the contract is a directory everyone can write to.
+    await chmod(dir, 0o777);
+    await giveToGroup(dir, pod.spec.securityContext?.fsGroup, 'writable');
+    return dir;
+  },
+};

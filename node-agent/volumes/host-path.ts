@@ -1,0 +1,41 @@
+import type { Stats } from 'node:fs';
+import { mkdir, stat, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { ConfigError } from '#node-agent/config-error.ts';
+import type { VolumeType } from '#node-agent/volume-type.ts';
+
+const CHECKS: Record<string, { is: (stats: Stats) => boolean; a: string }> = {
+  Directory: { is: (s) => s.isDirectory(), a: 'a directory' },
+  DirectoryOrCreate: { is: (s) => s.isDirectory(), a: 'a directory' },
+  File: { is: (s) => s.isFile(), a: 'a file' },
+  FileOrCreate: { is: (s) => s.isFile(), a: 'a file' },
+  Socket: { is: (s) => s.isSocket(), a: 'a socket file' },
+  CharDevice: { is: (s) => s.isCharacterDevice(), a: 'a character device' },
+  BlockDevice: { is: (s) => s.isBlockDevice(), a: 'a block device' },
+};
+
+/** A path of the node itself. Source: Kubernetes documentation, "hostPath volume types". */
+export const hostPathVolume: VolumeType = {
+  plugin: 'host-path',
+  live: false,
+  readOnly: false,
+  inMemory: false,
+  handles: (volume) => volume.hostPath !== undefined,
+  async prepare({ volume }) {
+    const { path = '', type = '' } = volume.hostPath ?? {};
+    const check = CHECKS[type];
+    if (!check) return path;
+    let stats = await stat(path).catch(() => undefined);
+    if (!stats && type === 'DirectoryOrCreate') {
+      await mkdir(path, { recursive: true, mode: 0o755 });
+      stats = await stat(path);
+    } else if (!stats && type === 'FileOrCreate') {
+      await mkdir(dirname(path), { recursive: true, mode: 0o755 });
+      await writeFile(path, '', { flag: 'a', mode: 0o644 });
+      stats = await stat(path);
+    }
+    if (!stats || !check.is(stats))
+      throw new ConfigError(`hostPath type check failed: ${path} is not ${check.a}`);
+    return path;
+  },
+};
