@@ -133,7 +133,7 @@ export function invalidError(
   return failure(422, 'Invalid', `${kind} "${name}" is invalid: ${text}`, {
     ...(name ? { name } : {}),
     ...(of.group ? { group: of.group } : {}),
-    kind: of.kind,
+    ...(of.kind ? { kind: of.kind } : {}),
     causes: errors.map((e) => ({ reason: e.reason, message: e.message, field: e.path })),
   });
 }

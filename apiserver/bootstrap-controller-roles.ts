@@ -199,7 +199,6 @@ export const CONTROLLER_ROLES: Readonly<Record<string, readonly string[]>> = {
     'get list watch | storage.k8s.io | csidrivers',
   ],
   'service-account-controller': ['create | core | serviceaccounts', WRITE_EVENTS],
-  'service-ca-cert-publisher': ['create update | core | configmaps', WRITE_EVENTS],
   'service-cidrs-controller': [
     'get list patch update watch | networking.k8s.io | servicecidrs',
     'patch update | networking.k8s.io | servicecidrs/finalizers',

@@ -31,7 +31,6 @@ export const CLUSTER_ROLE_BINDINGS: BindingTable = {
   // Nodes get their rights from the Node authorizer, object by object.
   'system:node': { subjects: [] },
   'system:node-proxier': { subjects: ['User system:kube-proxy'] },
-  'system:openshift:public-info-viewer': { subjects: EVERYBODY },
   'system:public-info-viewer': { subjects: EVERYBODY },
   'system:service-account-issuer-discovery': { subjects: ['Group system:serviceaccounts'] },
   'system:volume-scheduler': { subjects: ['User system:kube-scheduler'] },

@@ -206,7 +206,6 @@ export const CLUSTER_ROLES: RoleTable = {
     'list watch | networking.k8s.io | servicecidrs',
     'list watch | discovery.k8s.io | endpointslices',
   ],
-  'system:openshift:public-info-viewer': ['get | /.well-known /.well-known/*'],
   'system:persistent-volume-provisioner': [
     'create delete get list watch | core | persistentvolumes',
     'get list update watch | core | persistentvolumeclaims',

@@ -1,0 +1,27 @@
+import type { AdmissionRule } from '#apiserver/admission-rule.ts';
+import { defaultIngressClass } from '#apiserver/admission/default-ingress-class.ts';
+import { defaultStorageClass } from '#apiserver/admission/default-storage-class.ts';
+import { defaultTolerationSeconds } from '#apiserver/admission/default-toleration-seconds.ts';
+import { namespaceLifecycle } from '#apiserver/admission/namespace-lifecycle.ts';
+import { nodeRestriction } from '#apiserver/admission/node-restriction.ts';
+import { priority } from '#apiserver/admission/priority.ts';
+import { roleEscalation } from '#apiserver/admission/role-escalation.ts';
+import { runtimeClass } from '#apiserver/admission/runtime-class.ts';
+import { serviceAccount } from '#apiserver/admission/service-account.ts';
+import { storageObjectInUseProtection } from '#apiserver/admission/storage-object-in-use-protection.ts';
+import { taintNodesByCondition } from '#apiserver/admission/taint-nodes-by-condition.ts';
+
+/** What every write passes, in this order: all that mutate, then, after validation, all that check. */
+export const admissionRules: readonly AdmissionRule[] = [
+  namespaceLifecycle,
+  roleEscalation,
+  serviceAccount,
+  nodeRestriction,
+  taintNodesByCondition,
+  priority,
+  defaultTolerationSeconds,
+  defaultStorageClass,
+  storageObjectInUseProtection,
+  runtimeClass,
+  defaultIngressClass,
+];
