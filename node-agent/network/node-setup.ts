@@ -1,0 +1,93 @@
+import { execFile } from 'node:child_process';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { networkInterfaces } from 'node:os';
+import { promisify } from 'node:util';
+import { errorText, type Log } from '#base/log.ts';
+import { gatewayOf, parseAddress } from './addresses.ts';
+
+const run = promisify(execFile);
+const DEFAULT_MTU = 1500;
+const COMMAND_TIMEOUT_MS = 10_000;
+
+export type NodeNetwork = { bridge: string; podCidr: string; serviceCidr: string; mtu: number };
+
+/**
+ * Prepares the node: kernel settings, the pods' bridge with the gateway's address, and a route
+ * for Service addresses (so that they work on a machine without a default route, and never leave
+ * it). Idempotent. Throws an Error that names the setting or command that failed.
+ */
+export async function prepareNode(network: NodeNetwork, log: Log): Promise<void> {
+  const { bridge, podCidr, serviceCidr, mtu } = network;
+  const gateway = gatewayOf(podCidr);
+  if (!existsSync(`/sys/class/net/${bridge}`)) {
+    // An address given here is kept; else the bridge takes its lowest port's, which changes.
+    const address = bridgeMac(gateway.address);
+    await ip('link', 'add', bridge, 'address', address, 'mtu', `${mtu}`, 'type', 'bridge');
+  }
+  await ip('addr', 'replace', `${gateway.address}/${gateway.prefix}`, 'dev', bridge);
+  await ip('link', 'set', bridge, 'up');
+  await ip('route', 'replace', serviceCidr, 'dev', bridge);
+
+  setSysctl('net/ipv4/ip_forward', '1');
+  // Node ports on 127.0.0.1; the table's guard keeps pods away from the node's loopback.
+  setSysctl(`net/ipv4/conf/${bridge}/route_localnet`, '1');
+  await filterBridgedPackets(log);
+}
+
+/** Replies between two pods of one bridge must pass the translation they came through. */
+async function filterBridgedPackets(log: Log): Promise<void> {
+  const setting = 'net/bridge/bridge-nf-call-iptables';
+  if (!existsSync(`/proc/sys/${setting}`))
+    await run('modprobe', ['br_netfilter'], { timeout: COMMAND_TIMEOUT_MS }).catch(
+      (error: unknown) => log.debug('modprobe br_netfilter failed', { error: errorText(error) }),
+    );
+  if (existsSync(`/proc/sys/${setting}`)) setSysctl(setting, '1');
+  else
+    log.warn('the kernel has no br_netfilter: a Service reaches pods on other nodes only', {
+      fix: 'load the module br_netfilter',
+    });
+}
+
+/** Removes the bridge and all routes on it; pods' interfaces end with their namespaces. */
+export async function removeBridge(bridge: string): Promise<void> {
+  if (existsSync(`/sys/class/net/${bridge}`)) await ip('link', 'delete', bridge);
+}
+
+/** The MTU of the interface that has the node's address: what pods can send without fragments. */
+export function mtuOf(nodeIp: string): number {
+  for (const [name, addresses] of Object.entries(networkInterfaces())) {
+    if (!addresses?.some(({ address }) => address === nodeIp)) continue;
+    const mtu = Number(readFileSync(`/sys/class/net/${name}/mtu`, 'utf8'));
+    // Loopback's 64 KiB would not pass any other interface.
+    return Math.min(mtu, name === 'lo' ? DEFAULT_MTU : mtu);
+  }
+  return DEFAULT_MTU;
+}
+
+/** A locally administered address made of the gateway's own. */
+function bridgeMac(gateway: string): string {
+  const value = (parseAddress(gateway)?.value ?? 0n) & 0xffffffffn;
+  const bytes = [0x0a, 0x58, ...[24n, 16n, 8n, 0n].map((shift) => Number((value >> shift) & 255n))];
+  return bytes.map((byte) => byte.toString(16).padStart(2, '0')).join(':');
+}
+
+function setSysctl(name: string, value: string): void {
+  const file = `/proc/sys/${name}`;
+  try {
+    if (readFileSync(file, 'utf8').trim() !== value) writeFileSync(file, value);
+  } catch (cause) {
+    throw new Error(`cannot set ${name.replaceAll('/', '.')}=${value}, which pods' network needs`, {
+      cause,
+    });
+  }
+}
+
+async function ip(...args: string[]): Promise<void> {
+  try {
+    await run('ip', args, { timeout: COMMAND_TIMEOUT_MS });
+  } catch (error) {
+    const { code, stderr } = error as { code?: string; stderr?: string };
+    const why = code === 'ENOENT' ? "not installed: 'apt-get install iproute2'" : stderr?.trim();
+    throw new Error(`ip ${args.join(' ')}: ${why ?? errorText(error)}`, { cause: error });
+  }
+}

@@ -1,0 +1,221 @@
+import { join } from 'node:path';
+import { backoffMs } from '#base/backoff.ts';
+import { type Clock, systemClock } from '#base/clock.ts';
+import { errorText, type Log, silentLog } from '#base/log.ts';
+import { type Running, runTogether } from '#base/running.ts';
+import type { Pod } from '#api/types.ts';
+import type { Informer } from '#client/informer.ts';
+import type { Informers } from '#client/informer-factory.ts';
+import { endpointSlices, pods, services } from '#client/resources.ts';
+import { gatewayOf } from './addresses.ts';
+import { writeCniConfig } from './cni.ts';
+import { createForwarder } from './dns/forward.ts';
+import { type DnsServerOptions, startDnsServer } from './dns/server.ts';
+import { informerView } from './dns/view.ts';
+import { hostPortsOf } from './host-ports.ts';
+import { createNftWriter, type NftWriter, removeTable } from './nft-writer.ts';
+import { mtuOf, prepareNode, removeBridge } from './node-setup.ts';
+import { serviceRules } from './service-rules.ts';
+import { type NodeFacts, tableSkeleton } from './service-table.ts';
+
+/** Changes that come together are written together: a rolling update comes in bursts. */
+const GATHER_MS = 10;
+/** How often a look is taken whether our table is still there. */
+const VERIFY_MS = 60_000;
+const DNS_PORT = 53;
+const RETRY = { initialMs: 500, maxMs: 30_000 };
+const DEFAULT_NAME = 'gantry';
+
+export type NetworkConfig = {
+  informers: Informers;
+  nodeName: string;
+  nodeIp: string;
+  /** From the node's topology label. */
+  zone?: string;
+  podCidr: string;
+  clusterCidr: string;
+  serviceCidr: string;
+  clusterDnsIp: string;
+  clusterDomain: string;
+  cniConfDir: string;
+  /** The agent's own folder; the addresses in use are remembered below it. */
+  rootDir: string;
+  /** Where questions about the rest of the world go, usually /etc/resolv.conf. */
+  upstreamResolvConf: string;
+  /** Of the nftables table; the bridge is this and a 0. Default `gantry`. */
+  name?: string;
+};
+
+/**
+ * The network of one node: the pods' bridge and its CNI configuration, rules for all Services and
+ * host ports, and the cluster's DNS. `ready` resolves when all of it works. What stands in the
+ * kernel stays when `signal` aborts, so that pods are reachable while an agent restarts;
+ * `removeNetwork` takes it away.
+ */
+export async function startNetwork(
+  config: NetworkConfig,
+  {
+    signal,
+    log = silentLog,
+    clock = systemClock,
+  }: { signal: AbortSignal; log?: Log; clock?: Clock },
+): Promise<Running & { ready: Promise<void> }> {
+  const { informers, nodeName, podCidr, clusterCidr, serviceCidr, name = DEFAULT_NAME } = config;
+  const bridge = `${name}0`;
+  const gateway = gatewayOf(podCidr).address;
+  const mtu = mtuOf(config.nodeIp);
+  await prepareNode({ bridge, podCidr, serviceCidr, mtu }, log);
+  const addressDir = join(config.rootDir, 'pod-addresses');
+  writeCniConfig(config.cniConfDir, { bridge, podCidr, mtu, addressDir });
+
+  const ownAddresses = [config.clusterDnsIp, gateway];
+  const resolvConf = config.upstreamResolvConf;
+  const forwarder = createForwarder({ resolvConf, ownAddresses, clock });
+  const ownNetworks = [clusterCidr, serviceCidr];
+  const view = informerView(informers, { domain: config.clusterDomain, ownNetworks });
+  const dns = await startDns({ view, forwarder, address: gateway }, { signal, log });
+
+  const node: NodeFacts = {
+    nodeName,
+    zone: config.zone ?? '',
+    family: 'IPv4',
+    clusterCidr,
+    podCidr,
+    serviceCidr,
+    bridge,
+    dns: { clusterIp: config.clusterDnsIp, address: gateway, port: dns.port },
+  };
+  const skeleton = tableSkeleton(node);
+  const writer = createNftWriter({ table: tableOf(name), skeleton, command: ['nft'], log });
+  const ready = Promise.withResolvers<void>();
+  ready.promise.catch(() => {});
+  const context: Context = { informers, node, writer, log, clock, onReady: ready.resolve };
+  const running = runTogether(signal, [
+    (until) => keepRules(context, until),
+    (until) => keepTable(context, until),
+    () => dns.done,
+  ]);
+  running.done.then(
+    () => ready.reject(signal.reason ?? new Error('the network stopped')),
+    ready.reject,
+  );
+  return { ...running, ready: ready.promise };
+}
+
+/**
+ * On the usual port if it is free, so that rules from before a restart of the agent still lead to
+ * it; else (a name server of the machine's own holds the port on all addresses) on any.
+ */
+async function startDns(
+  options: DnsServerOptions,
+  context: { signal: AbortSignal; log: Log },
+): Promise<Running & { port: number }> {
+  try {
+    return await startDnsServer({ ...options, port: DNS_PORT }, context);
+  } catch (error) {
+    context.log.info('port 53 is taken; serving DNS on another', { error: errorText(error) });
+    return await startDnsServer(options, context);
+  }
+}
+
+/** Takes away what `startNetwork` put into the kernel. For a clean stop; idempotent. */
+export async function removeNetwork(name: string = DEFAULT_NAME): Promise<void> {
+  await removeTable(['nft'], tableOf(name));
+  await removeBridge(`${name}0`);
+}
+
+function tableOf(name: string): { family: 'ip'; name: string } {
+  return { family: 'ip', name };
+}
+
+type Context = {
+  informers: Informers;
+  node: NodeFacts;
+  writer: NftWriter;
+  log: Log;
+  clock: Clock;
+  onReady: () => void;
+};
+
+/** Writes the rules after every change, until `signal`. */
+async function keepRules(context: Context, signal: AbortSignal): Promise<void> {
+  const { informers, node, writer, log, clock } = context;
+  const serviceInformer = informers.of(services);
+  const sliceInformer = informers.of(endpointSlices);
+  const podInformer: Informer<Pod> = informers.of(pods, {
+    fieldSelector: `spec.nodeName=${node.nodeName}`,
+  });
+  const changes = changeSignal(signal);
+  serviceInformer.onChange(changes.notify);
+  sliceInformer.onChange(changes.notify);
+  podInformer.onChange((change) => {
+    const before = change.type === 'updated' ? hostPortsOf([change.old]) : [];
+    if (hostPortsOf([change.object]).length + before.length > 0) changes.notify();
+  });
+  await untilAborted(
+    Promise.all([serviceInformer.synced(), sliceInformer.synced(), podInformer.synced()]),
+    signal,
+  );
+  for (let failures = 0; !signal.aborted; ) {
+    changes.reset();
+    const rules = serviceRules({
+      node,
+      services: serviceInformer.list(),
+      slices: sliceInformer.list(),
+      hostPorts: hostPortsOf(podInformer.list()),
+    });
+    try {
+      const { commands, whole } = await writer.apply(rules);
+      if (commands > 0) log.debug('wrote service rules', { commands, whole });
+      failures = 0;
+      context.onReady();
+    } catch (error) {
+      failures += 1;
+      log.error('cannot write service rules', { error: errorText(error), failures });
+      await clock.sleep(backoffMs(failures, RETRY), { signal });
+      continue;
+    }
+    await changes.next();
+    await clock.sleep(GATHER_MS, { signal });
+  }
+}
+
+/** Puts the table back when somebody flushes the whole ruleset of the machine. */
+async function keepTable({ writer, log, clock }: Context, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    await clock.sleep(VERIFY_MS, { signal });
+    await writer
+      .verify()
+      .catch((error: unknown) =>
+        log.error('cannot restore the rules', { error: errorText(error) }),
+      );
+  }
+}
+
+/** A flag that can be waited for; setting it twice is setting it once. */
+function changeSignal(signal: AbortSignal): {
+  notify: () => void;
+  reset: () => void;
+  next: () => Promise<void>;
+} {
+  let current = Promise.withResolvers<void>();
+  return {
+    notify: () => current.resolve(),
+    reset: () => {
+      current = Promise.withResolvers<void>();
+    },
+    next: () => untilAborted(current.promise, signal),
+  };
+}
+
+async function untilAborted(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  const aborted = Promise.withResolvers<never>();
+  const onAbort = (): void => aborted.reject(signal.reason);
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    await Promise.race([work, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}
