@@ -1,0 +1,15 @@
+import type { ControllerDefinition } from '#controllers/definition.ts';
+import { deploymentController } from '#controllers/deployment-controller.ts';
+import { namespaceController } from '#controllers/namespace-controller.ts';
+import { replicaSetController } from '#controllers/replicaset-controller.ts';
+import { rootCaController } from '#controllers/root-ca-controller.ts';
+import { serviceAccountController } from '#controllers/serviceaccount-controller.ts';
+
+/** Every controller of the cluster, in the order in which they start. */
+export const controllers: readonly ControllerDefinition[] = [
+  namespaceController,
+  serviceAccountController,
+  rootCaController,
+  replicaSetController,
+  deploymentController,
+];
