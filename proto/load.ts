@@ -13,7 +13,7 @@ const SHAPE: protobuf.IConversionOptions = {
   oneofs: false,
 };
 
-export type ProtoFile = 'cri.proto' | 'containerd-events.proto';
+export type ProtoFile = 'cri.proto' | 'containerd-events.proto' | 'etcd.proto';
 
 const loaded = new Map<ProtoFile, protobuf.Root>();
 

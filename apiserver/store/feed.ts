@@ -39,6 +39,7 @@ export class Feed {
   #revision: Revision;
   readonly #history: History;
   readonly #subscribers = new Set<Subscriber>();
+  #waiters: { revision: Revision; resolve: () => void }[] = [];
   #failure: Error | undefined;
 
   constructor(revision: Revision, history: History) {
@@ -53,7 +54,7 @@ export class Feed {
 
   /** Events in commit order; those of one commit always together. */
   publish(events: readonly WatchEvent[], revision: Revision): void {
-    this.#revision = revision;
+    this.#advance(revision);
     for (const subscriber of this.#subscribers) {
       const before = subscriber.events.length;
       for (const event of events) {
@@ -70,6 +71,12 @@ export class Feed {
     }
   }
 
+  /** Resolves when everything up to this revision has been published, or the feed is closed. */
+  async reached(revision: Revision): Promise<void> {
+    if (revision <= this.#revision || this.#failure) return;
+    await new Promise<void>((resolve) => this.#waiters.push({ revision, resolve }));
+  }
+
   /** Tells every watcher how far the feed is: call it about once a second. */
   progress(): void {
     for (const subscriber of this.#subscribers) {
@@ -82,12 +89,13 @@ export class Feed {
   close(error: Error): void {
     this.#failure = error;
     for (const subscriber of this.#subscribers) this.#fail(subscriber, error);
+    this.#advance(Number.POSITIVE_INFINITY);
   }
 
   /** Ends the watches under way with this error; new ones may begin. */
   interrupt(revision: Revision, error: Error): void {
     for (const subscriber of this.#subscribers) this.#fail(subscriber, error);
-    this.#revision = revision;
+    this.#advance(revision);
   }
 
   /** See Store.watch. */
@@ -151,6 +159,14 @@ export class Feed {
     };
     this.#subscribers.add(subscriber);
     return subscriber;
+  }
+
+  #advance(revision: Revision): void {
+    if (this.#failure === undefined) this.#revision = revision;
+    if (this.#waiters.length === 0) return;
+    const due = this.#waiters.filter((waiter) => waiter.revision <= revision);
+    this.#waiters = this.#waiters.filter((waiter) => waiter.revision > revision);
+    for (const { resolve } of due) resolve();
   }
 
   #fail(subscriber: Subscriber, error: Error): void {
