@@ -30,9 +30,7 @@ export function parseJson(
     const message = 'error' in scan ? scan.error : (error as Error).message;
     throw unreadable(message, text, kind);
   }
-  if (mayHavePrototype(text) && hasPrototypeKey(value)) {
-    throw badRequestError('the body has a member named "__proto__", which is not allowed');
-  }
+  refusePrototypeKeys(text, value);
   if (!findDuplicates) return { value, duplicates: [] };
   const scan = scanJson(text);
   return { value, duplicates: 'duplicates' in scan ? scan.duplicates : [] };
@@ -65,9 +63,16 @@ function excerpt(text: string): string {
   return bytes.length > 30 ? `${hex} ...` : hex;
 }
 
+/** Throws StatusError 400 when a member of `value`, which `text` was read to, is `__proto__`. */
+export function refusePrototypeKeys(text: string, value: unknown): void {
+  if (mayHavePrototype(text) && hasPrototypeKey(value)) {
+    throw badRequestError('the body has a member named "__proto__", which is not allowed');
+  }
+}
+
 /** Also true for escaped spellings of the underscore; the walk below then looks closely. */
 const mayHavePrototype = (text: string): boolean =>
-  text.includes('__proto__') || text.includes('\\u005');
+  text.includes('__proto__') || text.includes('\\u005') || text.includes('\\x5');
 
 function hasPrototypeKey(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false;
