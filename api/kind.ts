@@ -40,6 +40,9 @@ export type Kind<T extends KubeObject = KubeObject> = {
   /** metadata.name rules. Default: DNS-1123 subdomain. */
   validateName?: (name: string, prefix: boolean) => string[];
   validate?(object: T): FieldError[];
+  /** Rules of creation alone, after `validate`. */
+  validateCreate?(object: T): FieldError[];
+  /** Rules of updates alone, after `validate`. */
   validateUpdate?(object: T, old: T): FieldError[];
   /** Warnings (HTTP `Warning: 299`) for accepted objects. */
   warnings?(object: T, old: T | undefined): string[];
@@ -50,6 +53,8 @@ export type Kind<T extends KubeObject = KubeObject> = {
   createOnUpdate?: boolean;
   /** False: a PUT must carry metadata.resourceVersion. Default: it need not. */
   unconditionalUpdate?: boolean;
+  /** DELETE answers with the removed object instead of a Status. */
+  returnsDeleted?: boolean;
   /** Dependents are orphaned unless the delete says otherwise. */
   orphanByDefault?: boolean;
   /** True: a deleted object stays although it has no finalizers (Namespace: spec.finalizers). */

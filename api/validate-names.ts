@@ -3,6 +3,8 @@ const SUBDOMAIN_MAX = 253;
 
 const LABEL = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
 const SUBDOMAIN = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
+const UNDERSCORE_SUBDOMAIN = /^[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*$/;
+const HEADER_NAME = /^[-A-Za-z0-9]+$/;
 const DNS_1035 = /^[a-z]([-a-z0-9]*[a-z0-9])?$/;
 const WILDCARD = /^\*\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
 const QUALIFIED = /^([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$/;
@@ -73,7 +75,7 @@ const LABEL_VALUE_MESSAGE = regexMessage(
 /** A DNS-1123 label. Source: RFC 1123; names of objects in the API reference. */
 export function isDns1123Label(value: string): string[] {
   const messages: string[] = [];
-  if (value.length > LABEL_MAX) messages.push(maxBytes(LABEL_MAX));
+  if (value.length > LABEL_MAX) messages.push(maxLength(LABEL_MAX));
   if (!LABEL.test(value)) {
     // A dot is the likely mistake of who thinks of a subdomain.
     messages.push(SUBDOMAIN.test(value) ? 'must not contain dots' : LABEL_MESSAGE);
@@ -83,22 +85,50 @@ export function isDns1123Label(value: string): string[] {
 
 export function isDns1123Subdomain(value: string): string[] {
   const messages: string[] = [];
-  if (value.length > SUBDOMAIN_MAX) messages.push(maxBytes(SUBDOMAIN_MAX));
+  if (value.length > SUBDOMAIN_MAX) messages.push(maxLength(SUBDOMAIN_MAX));
   if (!SUBDOMAIN.test(value)) messages.push(SUBDOMAIN_MESSAGE);
   return messages;
 }
 
+/** Search domains and the like, where labels may begin with an underscore. */
+export function isDns1123SubdomainWithUnderscore(value: string): string[] {
+  const messages: string[] = [];
+  if (value.length > SUBDOMAIN_MAX) messages.push(maxLength(SUBDOMAIN_MAX));
+  if (!UNDERSCORE_SUBDOMAIN.test(value)) {
+    messages.push(
+      regexMessage(
+        "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character",
+        shown(UNDERSCORE_SUBDOMAIN),
+        'example.com',
+      ),
+    );
+  }
+  return messages;
+}
+
+/** Names of HTTP headers, as probes send them. */
+export const isHttpHeaderName = (value: string): string[] =>
+  HEADER_NAME.test(value)
+    ? []
+    : [
+        regexMessage(
+          "a valid HTTP header must consist of alphanumeric characters or '-'",
+          shown(HEADER_NAME),
+          'X-Header-Name',
+        ),
+      ];
+
 /** A DNS-1035 label: starts with a letter. */
 export function isDns1035Label(value: string): string[] {
   const messages: string[] = [];
-  if (value.length > LABEL_MAX) messages.push(maxBytes(LABEL_MAX));
+  if (value.length > LABEL_MAX) messages.push(maxLength(LABEL_MAX));
   if (!DNS_1035.test(value)) messages.push(DNS_1035_MESSAGE);
   return messages;
 }
 
 export function isWildcardDns1123Subdomain(value: string): string[] {
   const messages: string[] = [];
-  if (value.length > SUBDOMAIN_MAX) messages.push(maxBytes(SUBDOMAIN_MAX));
+  if (value.length > SUBDOMAIN_MAX) messages.push(maxLength(SUBDOMAIN_MAX));
   if (!WILDCARD.test(value)) messages.push(WILDCARD_MESSAGE);
   return messages;
 }
@@ -132,7 +162,7 @@ export function isLabelValue(value: string): string[] {
 /** A key of a ConfigMap or Secret; also a file's name. */
 export function isConfigMapKey(value: string): string[] {
   const messages: string[] = [];
-  if (value.length > SUBDOMAIN_MAX) messages.push(maxBytes(SUBDOMAIN_MAX));
+  if (value.length > SUBDOMAIN_MAX) messages.push(maxLength(SUBDOMAIN_MAX));
   if (!CONFIG_KEY.test(value)) {
     messages.push(
       regexMessage(

@@ -11,9 +11,13 @@ export function preparePodForCreate(pod: Pod): void {
         status: 'False',
         reason: 'SchedulingGated',
         message: 'Scheduling is blocked due to non-empty scheduling gates',
+        lastProbeTime: null as never,
+        lastTransitionTime: pod.metadata.creationTimestamp as string,
       },
     ];
   }
+  // Negative values are from before they had a meaning: the shortest grace there is.
+  if ((pod.spec.terminationGracePeriodSeconds ?? 0) < 0) pod.spec.terminationGracePeriodSeconds = 1;
   mergeMatchLabelKeys(pod);
   profilesFromAnnotations(pod);
 }

@@ -1,11 +1,11 @@
-import { coreRules } from '#api/core/core-rules.ts';
 import { podColumns } from '#api/core/pod-columns.ts';
 import { defaultPodSpec } from '#api/core/pod-defaults.ts';
 import { preparePodForCreate } from '#api/core/pod-prepare.ts';
-import { podSpecRules } from '#api/core/pod-spec-rules.ts';
-import { volumeRules } from '#api/core/volume-rules.ts';
+import { preparePodStatus, validatePodStatusUpdate } from '#api/core/pod-status.ts';
+import { validatePodUpdate } from '#api/core/pod-update.ts';
+import { validateNewPod, validatePod } from '#api/core/pod-validate.ts';
+import { podRules } from '#api/core/pod-rules.ts';
 import { defineKind } from '#api/kind.ts';
-import { metaRules } from '#api/meta/meta-rules.ts';
 import { keepStatus } from '#api/meta/status-part.ts';
 import type { Pod } from '#api/types.ts';
 
@@ -22,10 +22,15 @@ export const pod = defineKind<Pod>({
   categories: ['all'],
   scope: 'Namespaced',
   schema: 'V1Pod',
-  fieldRules: [coreRules, podSpecRules, volumeRules, metaRules],
+  fieldRules: podRules,
   generation: 'spec',
+  returnsDeleted: true,
   subresources: {
-    status: { type: 'status' },
+    status: {
+      type: 'status',
+      prepareForUpdate: preparePodStatus,
+      validateUpdate: validatePodStatusUpdate,
+    },
     attach: connect('PodAttachOptions', ['create', 'get']),
     binding: {
       type: 'handler',
@@ -62,7 +67,16 @@ export const pod = defineKind<Pod>({
     defaultPodSpec(object.spec, { standalone: true });
   },
   prepareForCreate: preparePodForCreate,
-  prepareForUpdate: keepStatus,
+  prepareForUpdate(object, old) {
+    keepStatus(object, old);
+    // The ephemeralcontainers subresource alone adds these.
+    if (old.spec.ephemeralContainers) {
+      object.spec.ephemeralContainers = old.spec.ephemeralContainers;
+    } else delete object.spec.ephemeralContainers;
+  },
+  validate: validatePod,
+  validateCreate: validateNewPod,
+  validateUpdate: validatePodUpdate,
 
   /** A pod that no agent runs needs no grace. Source: pod deletion in the API reference. */
   gracePeriodSeconds(object, requested) {
