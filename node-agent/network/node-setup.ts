@@ -19,7 +19,7 @@ export type NodeNetwork = { bridge: string; podCidr: string; serviceCidr: string
 export async function prepareNode(network: NodeNetwork, log: Log): Promise<void> {
   const { bridge, podCidr, serviceCidr, mtu } = network;
   const gateway = gatewayOf(podCidr);
-  if (!existsSync(`/sys/class/net/${bridge}`)) {
+  if (!hasInterface(bridge)) {
     // An address given here is kept; else the bridge takes its lowest port's, which changes.
     const address = bridgeMac(gateway.address);
     await ip('link', 'add', bridge, 'address', address, 'mtu', `${mtu}`, 'type', 'bridge');
@@ -50,16 +50,22 @@ async function filterBridgedPackets(log: Log): Promise<void> {
 
 /** Removes the bridge and all routes on it; pods' interfaces end with their namespaces. */
 export async function removeBridge(bridge: string): Promise<void> {
-  if (existsSync(`/sys/class/net/${bridge}`)) await ip('link', 'delete', bridge);
+  if (hasInterface(bridge)) await ip('link', 'delete', bridge);
+}
+
+/** Asked of /proc, because /sys shows the network namespace it was mounted in. */
+function hasInterface(name: string): boolean {
+  const lines = readFileSync('/proc/net/dev', 'utf8').split('\n');
+  return lines.some((line) => line.trimStart().startsWith(`${name}:`));
 }
 
 /** The MTU of the interface that has the node's address: what pods can send without fragments. */
-export function mtuOf(nodeIp: string): number {
+export async function mtuOf(nodeIp: string): Promise<number> {
   for (const [name, addresses] of Object.entries(networkInterfaces())) {
-    if (!addresses?.some(({ address }) => address === nodeIp)) continue;
-    const mtu = Number(readFileSync(`/sys/class/net/${name}/mtu`, 'utf8'));
     // Loopback's 64 KiB would not pass any other interface.
-    return Math.min(mtu, name === 'lo' ? DEFAULT_MTU : mtu);
+    if (name === 'lo' || !addresses?.some(({ address }) => address === nodeIp)) continue;
+    const [link] = JSON.parse(await ip('-j', 'link', 'show', name)) as { mtu: number }[];
+    return link?.mtu ?? DEFAULT_MTU;
   }
   return DEFAULT_MTU;
 }
@@ -82,9 +88,10 @@ function setSysctl(name: string, value: string): void {
   }
 }
 
-async function ip(...args: string[]): Promise<void> {
+/** Runs iproute2's command; resolves to what it prints. */
+async function ip(...args: string[]): Promise<string> {
   try {
-    await run('ip', args, { timeout: COMMAND_TIMEOUT_MS });
+    return (await run('ip', args, { timeout: COMMAND_TIMEOUT_MS })).stdout;
   } catch (error) {
     const { code, stderr } = error as { code?: string; stderr?: string };
     const why = code === 'ENOENT' ? "not installed: 'apt-get install iproute2'" : stderr?.trim();

@@ -63,7 +63,7 @@ export async function startNetwork(
   const { informers, nodeName, podCidr, clusterCidr, serviceCidr, name = DEFAULT_NAME } = config;
   const bridge = `${name}0`;
   const gateway = gatewayOf(podCidr).address;
-  const mtu = mtuOf(config.nodeIp);
+  const mtu = await mtuOf(config.nodeIp);
   await prepareNode({ bridge, podCidr, serviceCidr, mtu }, log);
   const addressDir = join(config.rootDir, 'pod-addresses');
   writeCniConfig(config.cniConfDir, { bridge, podCidr, mtu, addressDir });
