@@ -1,5 +1,7 @@
 import type { ControllerDefinition } from '#controllers/definition.ts';
 import { deploymentController } from '#controllers/deployment-controller.ts';
+import { endpointsController } from '#controllers/endpoints-controller.ts';
+import { endpointSliceController } from '#controllers/endpointslice-controller.ts';
 import { namespaceController } from '#controllers/namespace-controller.ts';
 import { replicaSetController } from '#controllers/replicaset-controller.ts';
 import { rootCaController } from '#controllers/root-ca-controller.ts';
@@ -12,4 +14,6 @@ export const controllers: readonly ControllerDefinition[] = [
   rootCaController,
   replicaSetController,
   deploymentController,
+  endpointSliceController,
+  endpointsController,
 ];
