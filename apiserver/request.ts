@@ -18,6 +18,8 @@ export type RequestInfo = {
   subresource: string;
   namespace: string;
   name: string;
+  /** Collection requests: the name that `fieldSelector=metadata.name=x` asks for; for authorization. */
+  selectedName?: string;
   /** What follows the subresource (proxy paths), with its leading slash; '' if nothing does. */
   rest: string;
 };

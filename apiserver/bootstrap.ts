@@ -1,0 +1,27 @@
+import { errorText } from '#base/log.ts';
+import type { BootstrapContext } from '#apiserver/bootstrap-context.ts';
+import { createBootstrapObjects } from '#apiserver/bootstrap-objects.ts';
+import { reconcileRbac } from '#apiserver/bootstrap-rbac.ts';
+
+export type BootstrapStep = { name: string; run(context: BootstrapContext): Promise<void> };
+
+/** What a cluster is born with, in order. Every step is safe to repeat at each start. */
+export const bootstrapSteps: readonly BootstrapStep[] = [
+  { name: 'objects', run: createBootstrapObjects },
+  { name: 'rbac', run: reconcileRbac },
+];
+
+/** Runs all steps; the first that fails ends the start, named. */
+export async function bootstrap(
+  context: BootstrapContext,
+  steps: readonly BootstrapStep[] = bootstrapSteps,
+): Promise<void> {
+  for (const { name, run } of steps) {
+    context.signal.throwIfAborted();
+    try {
+      await run(context);
+    } catch (error) {
+      throw new Error(`bootstrap step ${name} failed: ${errorText(error)}`, { cause: error });
+    }
+  }
+}

@@ -1,0 +1,119 @@
+import { failure } from '#api/status.ts';
+
+/** What a client wants back. Source: API concepts "Alternate representations of resources". */
+export type Format = {
+  media: 'application/json' | 'application/yaml';
+  /** Another form of the same objects; `v1` is the version of the form's own type. */
+  as?: { kind: 'Table' | 'PartialObjectMetadata' | 'PartialObjectMetadataList'; version: string };
+  pretty: boolean;
+};
+
+const JSON_FORMAT: Format = { media: 'application/json', pretty: false };
+const FORMS = new Set(['Table', 'PartialObjectMetadata', 'PartialObjectMetadataList']);
+const FORM_VERSIONS = new Set(['v1', 'v1beta1']);
+const READABLE = 'application/json, application/yaml, application/vnd.kubernetes.protobuf';
+
+/** Accept headers repeat endlessly; this many different ones are remembered. */
+const MEMORY = 256;
+const remembered = new Map<string, Format | null>();
+
+/**
+ * Chooses the answer's form from the Accept header. `streaming` = a watch, which has no YAML.
+ * Throws StatusError 406 when nothing offered is acceptable.
+ */
+export function negotiate(
+  accept: string | undefined,
+  options: { pretty?: boolean; streaming?: boolean } = {},
+): Format {
+  const chosen = accept === undefined || accept === '' ? JSON_FORMAT : recall(accept);
+  if (!chosen || (options.streaming && chosen.media !== 'application/json')) throw notAcceptable();
+  return options.pretty ? { ...chosen, pretty: true } : chosen;
+}
+
+export const notAcceptable = (): Error =>
+  failure(406, 'NotAcceptable', `only the following media types are accepted: ${READABLE}`);
+
+function recall(accept: string): Format | null {
+  const known = remembered.get(accept);
+  if (known !== undefined) return known;
+  const chosen = choose(accept);
+  if (remembered.size >= MEMORY) remembered.clear();
+  remembered.set(accept, chosen);
+  return chosen;
+}
+
+type Clause = { media: string; parameters: Map<string, string>; quality: number };
+
+function choose(accept: string): Format | null {
+  const clauses = accept.split(',').map(readClause);
+  // Equal qualities keep the client's order.
+  clauses.sort((a, b) => b.quality - a.quality);
+  for (const clause of clauses) {
+    if (clause.quality === 0) continue;
+    const format = formatOf(clause);
+    if (format) return format;
+  }
+  return null;
+}
+
+function readClause(text: string): Clause {
+  const [media = '', ...rest] = text.split(';').map((part) => part.trim());
+  const parameters = new Map<string, string>();
+  for (const part of rest) {
+    const at = part.indexOf('=');
+    if (at > 0) parameters.set(part.slice(0, at).trim(), part.slice(at + 1).trim());
+  }
+  const quality = Number(parameters.get('q') ?? 1);
+  return {
+    media: media.toLowerCase(),
+    parameters,
+    quality: Number.isFinite(quality) ? quality : 1,
+  };
+}
+
+function formatOf({ media, parameters }: Clause): Format | null {
+  const accepted =
+    media === '*/*' || media === 'application/*' || media === 'application/json'
+      ? 'application/json'
+      : media === 'application/yaml'
+        ? 'application/yaml'
+        : null;
+  if (!accepted) return null;
+  const as = parameters.get('as');
+  if (as === undefined) return { media: accepted, pretty: parameters.get('pretty') === '1' };
+  const version = parameters.get('v') ?? '';
+  if (!FORMS.has(as) || !FORM_VERSIONS.has(version)) return null;
+  if (parameters.get('g') !== 'meta.k8s.io') return null;
+  return { media: accepted, as: { kind: as as 'Table', version }, pretty: false };
+}
+
+export type BodyType = 'json' | 'yaml' | 'protobuf';
+
+/** What a request's body is written in. Throws StatusError 415. */
+export function bodyType(contentType: string | undefined): BodyType {
+  switch (mediaType(contentType)) {
+    case '':
+    case 'application/json':
+      return 'json';
+    case 'application/yaml':
+      return 'yaml';
+    case 'application/vnd.kubernetes.protobuf':
+      return 'protobuf';
+    default:
+      throw unsupportedMedia(READABLE);
+  }
+}
+
+export const unsupportedMedia = (accepted: string): Error =>
+  failure(
+    415,
+    'UnsupportedMediaType',
+    `the body of the request was in an unknown format - accepted media types include: ${accepted}`,
+  );
+
+/** `application/json; charset=utf-8` → `application/json`. */
+export function mediaType(contentType: string | undefined): string {
+  if (!contentType) return '';
+  const end = contentType.indexOf(';');
+  return (end < 0 ? contentType : contentType.slice(0, end)).trim().toLowerCase();
+}

@@ -1,0 +1,138 @@
+import { randomUUID } from 'node:crypto';
+import type { StatusError } from '#api/status.ts';
+import { failure, internalError, isStatusError, unauthorizedError } from '#api/status.ts';
+import type { Log } from '#base/log.ts';
+import { errorText } from '#base/log.ts';
+import type { Authenticator } from '#apiserver/authn/authenticate.ts';
+import { impersonate } from '#apiserver/authn/impersonation.ts';
+import type { Attributes, Authorizer, Decision } from '#apiserver/authz/authorizer.ts';
+import { attributesOf, forbiddenBy } from '#apiserver/authz/forbidden.ts';
+import type { RequestMetrics } from '#apiserver/metrics.ts';
+import { negotiate } from '#apiserver/negotiate.ts';
+import { parseRequestInfo } from '#apiserver/request-info.ts';
+import type { Handler, RequestInfo, ServerRequest, ServerResponse } from '#apiserver/request.ts';
+import { answerStatus } from '#apiserver/resource/answer.ts';
+import { StoreUnavailableError } from '#apiserver/store/store.ts';
+import type { UserInfo } from '#apiserver/user.ts';
+import { loadYaml, mentionsYaml } from '#apiserver/yaml.ts';
+
+/** Requests being worked on at once, watches and streams apart. Upstream: 400 reads, 200 writes. */
+const MAX_IN_FLIGHT = 600;
+
+/** The last stage: what the request is about answers it. */
+export type Route = (
+  info: RequestInfo,
+  request: ServerRequest,
+  user: UserInfo,
+) => Promise<ServerResponse>;
+
+export type PipelineConfig = {
+  authenticator: Authenticator;
+  authorizer: Authorizer;
+  route: Route;
+  metrics: RequestMetrics;
+  log: Log;
+};
+
+/** Who asks for what, after authentication and authorization. */
+export type Admitted = { info: RequestInfo; user: UserInfo };
+
+export type Pipeline = {
+  handle: Handler;
+  /** The stages before the route, for connections that are upgraded. Throws StatusError. */
+  admit(request: ServerRequest): Promise<Admitted>;
+};
+
+/**
+ * The ordered stages of every request: read, authenticate, limit, authorize, route, answer.
+ * Nothing that goes wrong in them ends the process: it becomes a Status.
+ */
+export function createPipeline(config: PipelineConfig): Pipeline {
+  const { authenticator, authorizer, route, metrics, log } = config;
+  let inFlight = 0;
+
+  const admit = async (request: ServerRequest): Promise<Admitted> => {
+    const info = parseRequestInfo(request.method, request.url);
+    const user = await authenticate(authenticator, authorizer, request);
+    authorize(authorizer, user, info);
+    return { info, user };
+  };
+
+  const run = async (request: ServerRequest): Promise<ServerResponse> => {
+    const startMs = performance.now();
+    let info: RequestInfo | undefined;
+    let response: ServerResponse;
+    let counted = false;
+    try {
+      if (
+        mentionsYaml(request.headers['accept']) ||
+        mentionsYaml(request.headers['content-type'])
+      ) {
+        await loadYaml();
+      }
+      info = parseRequestInfo(request.method, request.url);
+      const user = await authenticate(authenticator, authorizer, request);
+      if (info.verb !== 'watch') {
+        if (inFlight >= MAX_IN_FLIGHT) throw tooManyRequests();
+        inFlight++;
+        counted = true;
+      }
+      authorize(authorizer, user, info);
+      response = await route(info, request, user);
+    } catch (error) {
+      response = answerFailure(error, request, log);
+    } finally {
+      if (counted) inFlight--;
+    }
+    response.headers['audit-id'] = request.headers['audit-id'] ?? randomUUID();
+    metrics.observe(info, response.status, performance.now() - startMs);
+    return response;
+  };
+  return { handle: run, admit };
+}
+
+async function authenticate(
+  authenticator: Authenticator,
+  authorizer: Authorizer,
+  request: ServerRequest,
+): Promise<UserInfo> {
+  const user = await authenticator.authenticate(request);
+  if (!user) throw unauthorizedError();
+  const ask = (attributes: Attributes): Decision => authorizer.authorize(attributes);
+  return impersonate(request, user, ask);
+}
+
+function authorize(authorizer: Authorizer, user: UserInfo, info: RequestInfo): void {
+  const attributes = attributesOf(user, info);
+  const decision = authorizer.authorize(attributes);
+  if (decision.decision !== 'allow') throw forbiddenBy(attributes, decision);
+}
+
+const tooManyRequests = (): StatusError =>
+  failure(429, 'TooManyRequests', 'too many requests, please try again later.', {
+    retryAfterSeconds: 1,
+  });
+
+/** Any failure as the Status that the client gets; surprises are logged and become 500. */
+export function failureStatus(error: unknown, log: Log): StatusError {
+  if (isStatusError(error)) return error;
+  if (error instanceof StoreUnavailableError) {
+    return failure(503, 'ServiceUnavailable', `the store is not available: ${errorText(error)}`, {
+      retryAfterSeconds: 1,
+    });
+  }
+  log.error('request failed', {
+    error: errorText(error),
+    stack: error instanceof Error ? error.stack : undefined,
+  });
+  return internalError(errorText(error));
+}
+
+function answerFailure(error: unknown, request: ServerRequest, log: Log): ServerResponse {
+  const { status } = failureStatus(error, log);
+  try {
+    return answerStatus(status, { ...negotiate(request.headers['accept']), pretty: false });
+  } catch {
+    return answerStatus(status, { media: 'application/json', pretty: false });
+  }
+}

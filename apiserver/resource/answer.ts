@@ -1,0 +1,127 @@
+import { encodeObject } from '#api/encode.ts';
+import { apiVersionOf } from '#api/kind.ts';
+import type { Kind } from '#api/kind.ts';
+import type { Status } from '#api/status.ts';
+import { formatYaml } from '#apiserver/yaml.ts';
+import type { Format } from '#apiserver/negotiate.ts';
+import type { ServerResponse } from '#apiserver/request.ts';
+import { toBuffer } from '#apiserver/resource/views.ts';
+
+const CACHE_CONTROL = 'no-cache, private';
+const JSON_HEADERS = { 'content-type': 'application/json', 'cache-control': CACHE_CONTROL };
+const YAML_HEADERS = { 'content-type': 'application/yaml', 'cache-control': CACHE_CONTROL };
+const TEXT_HEADERS = {
+  'content-type': 'text/plain; charset=utf-8',
+  'x-content-type-options': 'nosniff',
+};
+
+/** Answers with JSON bytes that exist already, turned into what the client asked for. */
+export function answerWire(
+  wire: Uint8Array,
+  format: Format,
+  status = 200,
+  warnings: readonly string[] = [],
+): ServerResponse {
+  if (format.media === 'application/json' && !format.pretty) {
+    return { status, headers: withWarnings(JSON_HEADERS, warnings), body: wire };
+  }
+  return answerObject(JSON.parse(toBuffer(wire).toString('utf8')), format, status, warnings);
+}
+
+/** Answers with a value, encoded as the client asked for. */
+export function answerObject(
+  object: { [member: string]: unknown },
+  format: Format,
+  status = 200,
+  warnings: readonly string[] = [],
+): ServerResponse {
+  if (format.media === 'application/yaml') {
+    const headers = withWarnings(YAML_HEADERS, warnings);
+    return { status, headers, body: formatYaml(object) };
+  }
+  const headers = withWarnings(JSON_HEADERS, warnings);
+  if (format.pretty) return { status, headers, body: `${JSON.stringify(object, null, 2)}\n` };
+  return { status, headers, body: encodeObject(object) };
+}
+
+export function answerText(text: string, status = 200): ServerResponse {
+  return { status, headers: { ...TEXT_HEADERS }, body: text };
+}
+
+/** What paths that lead nowhere answer. */
+export const notFoundPage = (): ServerResponse => answerText('404 page not found\n', 404);
+
+export function answerStatus(status: Status, format: Format): ServerResponse {
+  const response = answerObject(status, format, status.code);
+  const seconds = status.details?.retryAfterSeconds;
+  if (seconds !== undefined && seconds > 0) {
+    response.headers = { ...response.headers, 'retry-after': String(seconds) };
+  }
+  return response;
+}
+
+/** Longer warnings are cut, so that the headers stay within what clients accept. */
+const MAX_WARNING = 256;
+const MAX_WARNINGS_BYTES = 4_096;
+
+/** Source: RFC 7234 5.5; kubectl prints these. */
+function withWarnings(
+  headers: Record<string, string>,
+  warnings: readonly string[],
+): Record<string, string> {
+  // A fresh object each time: the pipeline adds headers of its own.
+  if (warnings.length === 0) return { ...headers };
+  const total = warnings.reduce((sum, text) => sum + text.length, 0);
+  const shown = [...new Set(warnings)].map((text) => {
+    const cut = total > MAX_WARNINGS_BYTES ? text.slice(0, MAX_WARNING) : text;
+    const safe = cut.replace(/[\u0000-\u001f\u007f]+/g, ' ').replace(/["\\]/g, '\\$&');
+    return `299 - "${Buffer.from(safe, 'utf8').toString('latin1')}"`;
+  });
+  return { ...headers, warning: shown.join(', ') };
+}
+
+/** `ConfigMapList`. */
+export const listKind = (kind: Kind): string => `${kind.kind}List`;
+
+/** The head of every list: type and metadata, up to the items. */
+export type ListMeta = {
+  resourceVersion: string;
+  continue?: string;
+  remainingItemCount?: number;
+};
+
+const prefixLengths = new WeakMap<Kind, number>();
+
+/** Built-in kinds leave apiVersion and kind out of a list's items; they stand on the list. */
+function itemOffset(kind: Kind): number {
+  let length = prefixLengths.get(kind);
+  if (length === undefined) {
+    const prefix = `{"apiVersion":"${apiVersionOf(kind)}","kind":"${kind.kind}",`;
+    length = typeof kind.schema === 'string' ? Buffer.byteLength(prefix) : 1;
+    prefixLengths.set(kind, length);
+  }
+  return length;
+}
+
+/** A list out of its items' bytes, without decoding any. */
+export function joinList(kind: Kind, metadata: ListMeta, items: readonly Buffer[]): Buffer {
+  const head = Buffer.from(
+    `{"kind":"${listKind(kind)}","apiVersion":"${apiVersionOf(kind)}",` +
+      `"metadata":${JSON.stringify(metadata)},"items":[`,
+  );
+  const skip = itemOffset(kind);
+  let size = head.length + 2;
+  for (const item of items) size += item.length - skip + 2;
+  if (items.length > 0) size -= 1;
+  const out = Buffer.allocUnsafe(size);
+  let at = head.copy(out);
+  for (let i = 0; i < items.length; i++) {
+    const item = items[i] as Buffer;
+    if (i > 0) out[at++] = 0x2c; // ,
+    out[at++] = 0x7b; // {
+    at += item.copy(out, at, skip);
+  }
+  out[at++] = 0x5d; // ]
+  out[at++] = 0x7d; // }
+  return out;
+}

@@ -1,0 +1,150 @@
+import { conform } from '#api/conform.ts';
+import type { ParsedJson } from '#api/json.ts';
+import { isPlainObject, parseJson, unrecognizedError } from '#api/json.ts';
+import { apiVersionOf } from '#api/kind.ts';
+import type { Kind } from '#api/kind.ts';
+import type { Scheme } from '#api/scheme.ts';
+import type { Definitions, Schema } from '#api/schema.ts';
+import { badRequestError } from '#api/status.ts';
+import type { KubeObject } from '#api/types.ts';
+import { yamlToJson } from '#apiserver/yaml.ts';
+import { bodyType } from '#apiserver/negotiate.ts';
+
+/** What happens to unknown and duplicate fields. Source: Kubernetes "Field validation". */
+export type FieldValidation = 'Strict' | 'Warn' | 'Ignore';
+
+export type DecodeOptions = {
+  contentType: string | undefined;
+  fieldValidation: FieldValidation;
+  warnings: string[];
+};
+
+/** The kinds and schemas a decoder needs of a scheme. */
+export type Decodable = { group: string; version: string; kind: string };
+
+/** Reads a body as JSON or YAML. Throws StatusError 400 and 415. */
+export function parseBody(
+  body: Uint8Array | null,
+  contentType: string | undefined,
+  options: { findDuplicates: boolean; kind?: string },
+): ParsedJson {
+  const bytes = body ?? new Uint8Array();
+  switch (bodyType(contentType)) {
+    case 'json':
+      return parseJson(bytes, options);
+    case 'yaml':
+      return yamlToJson(Buffer.from(bytes).toString('utf8'), options);
+    case 'protobuf':
+      throw badRequestError(
+        `${options.kind ?? 'the body'} cannot be read: this server does not decode protobuf bodies; send application/json`,
+      );
+  }
+}
+
+/**
+ * Body → object of `kind`: parsed, named, pruned, typed and defaulted.
+ * Throws StatusError 400 and 415 in upstream's words.
+ */
+export function decodeObject(
+  scheme: Scheme,
+  kind: Kind,
+  body: Uint8Array | null,
+  options: DecodeOptions,
+): KubeObject {
+  const findDuplicates = options.fieldValidation !== 'Ignore';
+  const parsed = parseBody(body, options.contentType, { findDuplicates, kind: kind.kind });
+  const object = checkType(kind, parsed.value, body);
+  conformObject(kind, object, scheme.schemaOf(kind), scheme.definitions, {
+    ...options,
+    duplicates: parsed.duplicates,
+  });
+  (object.metadata as unknown) ??= {};
+  kind.defaults?.(object);
+  return object;
+}
+
+/** Types checked, unknown fields dropped, told of or refused, as the request asks. */
+export function conformObject(
+  kind: Decodable,
+  object: KubeObject,
+  schema: Schema,
+  definitions: Definitions,
+  options: {
+    fieldValidation: FieldValidation;
+    warnings: string[];
+    duplicates: readonly string[];
+  },
+): void {
+  const { unknown, typeErrors } = conform(object, schema, definitions);
+  const [typeError] = typeErrors;
+  if (typeError !== undefined) throw unhandled(kind, kind.kind, typeError);
+  const faults = strictFaults(unknown, options.duplicates);
+  if (faults.length === 0 || options.fieldValidation === 'Ignore') return;
+  if (options.fieldValidation === 'Warn') options.warnings.push(...faults);
+  else throw unhandled(kind, kind.kind, `strict decoding error: ${faults.join(', ')}`);
+}
+
+export const strictFaults = (
+  unknown: readonly string[],
+  duplicates: readonly string[],
+): string[] => [...duplicates.map((path) => `duplicate field ${JSON.stringify(path)}`), ...unknown];
+
+const unhandled = (kind: Decodable, as: string, why: string): Error =>
+  badRequestError(
+    `${kind.kind} in version ${JSON.stringify(kind.version)} cannot be handled as a ${as}: ${why}`,
+  );
+
+/** The body's apiVersion and kind must be the URL's; left out, they are. */
+export function checkType(kind: Kind, value: unknown, body: Uint8Array | null): KubeObject {
+  const text = () => Buffer.from(body ?? []).toString('utf8');
+  if (!isPlainObject(value)) {
+    const type = Array.isArray(value) ? 'array' : typeof value;
+    throw unrecognizedError(
+      kind.kind,
+      `couldn't get version/kind; json parse error: json: cannot unmarshal ${type} into Go value of type struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }`,
+      text(),
+    );
+  }
+  for (const field of ['apiVersion', 'kind']) {
+    const given = value[field];
+    if (given === undefined || given === null || typeof given === 'string') continue;
+    throw unrecognizedError(
+      kind.kind,
+      `couldn't get version/kind; json parse error: json: cannot unmarshal ${goTypeOf(given)} into Go struct field .${field} of type string`,
+      text(),
+    );
+  }
+  const expected = apiVersionOf(kind);
+  const version = (value['apiVersion'] as string | undefined) || expected;
+  const named = (value['kind'] as string | undefined) || kind.kind;
+  if (version.split('/').length > 2) {
+    throw unrecognizedError(kind.kind, `unexpected GroupVersion string: ${version}`, text());
+  }
+  if (typeof kind.schema !== 'string') {
+    const missing = !value['kind'] ? 'Kind' : !value['apiVersion'] ? 'apiVersion' : '';
+    if (missing) {
+      throw unrecognizedError(kind.kind, `Object '${missing}' is missing in '${text()}'`, text());
+    }
+  }
+  if (version !== expected) {
+    throw badRequestError(
+      `the API version in the data (${version}) does not match the expected API version (${expected})`,
+    );
+  }
+  if (named !== kind.kind) {
+    const internal = kind.group === '' ? 'core' : (kind.group.split('.')[0] ?? '');
+    throw unhandled(
+      { ...kind, kind: named },
+      kind.kind,
+      `converting (${kind.version}.${named}) to (${internal}.${kind.kind}): unknown conversion`,
+    );
+  }
+  value['apiVersion'] = expected;
+  value['kind'] = kind.kind;
+  return value as KubeObject;
+}
+
+function goTypeOf(value: unknown): string {
+  if (Array.isArray(value)) return 'array';
+  return typeof value === 'boolean' ? 'bool' : typeof value;
+}

@@ -1,0 +1,48 @@
+import { notSupported } from '#api/field-error.ts';
+import { invalidError } from '#api/status.ts';
+import type { RequestInfo, ServerRequest } from '#apiserver/request.ts';
+import type { FieldValidation } from '#apiserver/resource/decode.ts';
+import type { WriteOptions } from '#apiserver/resource/server-context.ts';
+import type { UserInfo } from '#apiserver/user.ts';
+
+const FIELD_VALIDATIONS = ['', 'Ignore', 'Strict', 'Warn'];
+
+/** What a writing request says in its query and user agent. Throws StatusError 422. */
+export function readWriteOptions(
+  info: RequestInfo,
+  request: ServerRequest,
+  user: UserInfo,
+  optionsKind: 'CreateOptions' | 'UpdateOptions' | 'PatchOptions' | 'DeleteOptions',
+): WriteOptions & { fieldValidation: FieldValidation; force: boolean | undefined } {
+  const { query } = info;
+  const errors = [];
+  const dryRun = query.getAll('dryRun');
+  if (dryRun.some((value) => value !== 'All')) {
+    errors.push(notSupported('dryRun', dryRun, ['All']));
+  }
+  const fieldValidation = query.get('fieldValidation') ?? '';
+  if (!FIELD_VALIDATIONS.includes(fieldValidation)) {
+    errors.push(notSupported('fieldValidation', fieldValidation, FIELD_VALIDATIONS));
+  }
+  if (errors.length > 0) {
+    throw invalidError({ group: 'meta.k8s.io', kind: optionsKind }, '', errors);
+  }
+  const force = query.get('force');
+  return {
+    user,
+    dryRun: dryRun.length > 0,
+    fieldManager: query.get('fieldManager') ?? managerOf(request.headers['user-agent']),
+    warnings: [],
+    get signal() {
+      return request.signal;
+    },
+    fieldValidation: (fieldValidation || 'Warn') as FieldValidation,
+    force: force === null ? undefined : force !== 'false' && force !== '0',
+  };
+}
+
+/** metadata.managedFields names the client by what stands before the first slash. */
+export function managerOf(userAgent: string | undefined): string {
+  const name = (userAgent ?? '').split('/')[0] ?? '';
+  return name === '' ? 'unknown' : name.slice(0, 128);
+}

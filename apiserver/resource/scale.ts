@@ -1,0 +1,171 @@
+import type { Kind, Subresource } from '#api/kind.ts';
+import { isPlainObject } from '#api/json.ts';
+import { badRequestError, notFoundError } from '#api/status.ts';
+import type { KubeObject, Scale } from '#api/types.ts';
+import type { ServerResponse } from '#apiserver/request.ts';
+import { answerObject } from '#apiserver/resource/answer.ts';
+import { conformObject, decodeObject } from '#apiserver/resource/decode.ts';
+import { patcherOf } from '#apiserver/resource/patch.ts';
+import { readWriteOptions } from '#apiserver/resource/request-options.ts';
+import { nameOf } from '#apiserver/resource/server-context.ts';
+import type { WriteOptions } from '#apiserver/resource/server-context.ts';
+import { refuse } from '#apiserver/resource/create.ts';
+import { updateObject } from '#apiserver/resource/update.ts';
+import { objectAs } from '#apiserver/resource/views.ts';
+import { checkIdentity } from '#apiserver/resource/metadata.ts';
+import type { Call } from '#apiserver/resource/verbs.ts';
+import { formatOf, nameObject, placeObject, placeOf } from '#apiserver/resource/verbs.ts';
+import { invalid } from '#api/field-error.ts';
+import { idOf } from '#apiserver/watch-cache.ts';
+
+type ScalePart = Subresource & { type: 'scale' };
+
+/** The scale subresource's own type; read and written like a kind. */
+const SCALE: Kind = {
+  group: 'autoscaling',
+  version: 'v1',
+  kind: 'Scale',
+  plural: 'scales',
+  singular: 'scale',
+  scope: 'Namespaced',
+  schema: 'V1Scale',
+};
+const SCALE_SCHEMA = { ref: 'io.k8s.api.autoscaling.v1.Scale' };
+
+function partOf(kind: Kind): ScalePart {
+  const part = kind.subresources?.['scale'];
+  if (part?.type !== 'scale') throw new Error(`${kind.kind} has no scale`);
+  return part;
+}
+
+export async function getScale(call: Call): Promise<ServerResponse> {
+  const { server, kind, info } = call;
+  const format = formatOf(call);
+  await server.cache.fresh();
+  const entry = server.cache.of(kind).get(idOf(placeOf(call)));
+  if (!entry) throw notFoundError(nameOf(kind), info.name);
+  return answerObject(scaleOf(objectAs(kind, entry), partOf(kind)), format);
+}
+
+export async function putScale(call: Call): Promise<ServerResponse> {
+  const { kind, info, request, user } = call;
+  const options = readWriteOptions(info, request, user, 'UpdateOptions');
+  const wanted = decodeScale(call, request.body, options);
+  nameObject(wanted, info.name);
+  placeObject(wanted, kind, info.namespace);
+  return writeScale(call, options, (_current, old) => {
+    checkIdentity(wanted, old, kind);
+    return wanted;
+  });
+}
+
+export async function patchScale(call: Call): Promise<ServerResponse> {
+  const { server, kind, info, request, user } = call;
+  const options = readWriteOptions(info, request, user, 'PatchOptions');
+  const patch = await patcherOf(call, SCALE_SCHEMA);
+  return writeScale(call, options, (current) => {
+    const patched = patch(current);
+    if (!isPlainObject(patched)) throw badRequestError('the patch does not leave an object');
+    const object = structuredClone(patched) as KubeObject;
+    conformObject(SCALE, object, SCALE_SCHEMA, server.scheme.definitions, {
+      ...options,
+      duplicates: [],
+    });
+    nameObject(object, info.name);
+    placeObject(object, kind, info.namespace);
+    return object;
+  });
+}
+
+function decodeScale(
+  { server, request }: Call,
+  body: Uint8Array | null,
+  options: ReturnType<typeof readWriteOptions>,
+): KubeObject {
+  const scheme = { ...server.scheme, schemaOf: () => SCALE_SCHEMA };
+  return decodeObject(scheme, SCALE, body, {
+    ...options,
+    contentType: request.headers['content-type'],
+  });
+}
+
+async function writeScale(
+  call: Call,
+  options: WriteOptions,
+  change: (current: KubeObject, old: KubeObject) => KubeObject,
+): Promise<ServerResponse> {
+  const { server, kind, info } = call;
+  const format = formatOf(call);
+  const part = partOf(kind);
+  const written = await updateObject(
+    server,
+    kind,
+    placeOf(call),
+    (old) => {
+      const wanted = change(scaleOf(old, part), old);
+      const replicas = (wanted as Scale).spec?.replicas ?? 0;
+      if (replicas < 0) {
+        refuse(SCALE, info.name, [
+          invalid('spec.replicas', replicas, 'must be greater than or equal to 0'),
+        ]);
+      }
+      const object = structuredClone(old);
+      setPath(object, part.specReplicasPath, replicas);
+      const { resourceVersion } = wanted.metadata;
+      if (resourceVersion) object.metadata.resourceVersion = resourceVersion;
+      else delete object.metadata.resourceVersion;
+      return object;
+    },
+    options,
+  );
+  return answerObject(scaleOf(written.object, part), format, 200, options.warnings);
+}
+
+/** An object's replica count as autoscaling/v1 Scale. */
+export function scaleOf(object: KubeObject, part: ScalePart): KubeObject {
+  const { name, namespace, uid, resourceVersion, creationTimestamp } = object.metadata;
+  const selector = part.selector
+    ? part.selector(object)
+    : part.labelSelectorPath
+      ? String(getPath(object, part.labelSelectorPath) ?? '')
+      : '';
+  const replicas = Number(getPath(object, part.specReplicasPath) ?? 0);
+  return {
+    kind: 'Scale',
+    apiVersion: 'autoscaling/v1',
+    metadata: {
+      ...(name === undefined ? {} : { name }),
+      ...(namespace === undefined ? {} : { namespace }),
+      ...(uid === undefined ? {} : { uid }),
+      ...(resourceVersion === undefined ? {} : { resourceVersion }),
+      ...(creationTimestamp === undefined ? {} : { creationTimestamp }),
+    },
+    spec: replicas === 0 ? {} : { replicas },
+    status: {
+      replicas: Number(getPath(object, part.statusReplicasPath) ?? 0),
+      ...(selector ? { selector } : {}),
+    },
+  };
+}
+
+const fieldsOf = (path: string): string[] => path.split('.').filter((field) => field !== '');
+
+function getPath(object: KubeObject, path: string): unknown {
+  let value: unknown = object;
+  for (const field of fieldsOf(path)) {
+    if (!isPlainObject(value)) return undefined;
+    value = value[field];
+  }
+  return value;
+}
+
+function setPath(object: KubeObject, path: string, value: unknown): void {
+  const fields = fieldsOf(path);
+  const last = fields.pop();
+  let at: { [member: string]: unknown } = object;
+  for (const field of fields) {
+    const next = at[field];
+    at = isPlainObject(next) ? next : ((at[field] = {}) as { [member: string]: unknown });
+  }
+  if (last !== undefined) at[last] = value;
+}

@@ -1,0 +1,62 @@
+import type { Kind } from '#api/kind.ts';
+import { apiVersionOf } from '#api/kind.ts';
+import type { Scheme } from '#api/scheme.ts';
+import type { ResourceName } from '#api/status.ts';
+import type { KubeObject, ObjectKey } from '#api/types.ts';
+import type { Clock } from '#base/clock.ts';
+import type { Log } from '#base/log.ts';
+import type { Random } from '#base/random.ts';
+import type { AdmissionRule } from '#apiserver/admission-rule.ts';
+import type { Authorizer } from '#apiserver/authz/authorizer.ts';
+import type { ObjectReader } from '#apiserver/reader.ts';
+import type { UserInfo } from '#apiserver/user.ts';
+import type { WatchCache } from '#apiserver/watch-cache.ts';
+
+/** What the verbs need of their server. */
+export type ServerContext = {
+  scheme: Scheme;
+  cache: WatchCache;
+  reader: ObjectReader;
+  admission: readonly AdmissionRule[];
+  authorizer: Authorizer;
+  clock: Clock;
+  random: Random;
+  log: Log;
+  /** Aborts when the server stops. */
+  signal: AbortSignal;
+};
+
+/** Who writes and under which options; shared by all writing verbs. */
+export type WriteOptions = {
+  user: UserInfo;
+  dryRun: boolean;
+  /** Owner of the fields in metadata.managedFields. */
+  fieldManager: string;
+  /** Texts for HTTP Warning headers; the verbs add to them. */
+  warnings: string[];
+  signal: AbortSignal;
+};
+
+/** An object after a write, as its stored kind has it. Shared: never mutate. */
+export type Written = {
+  object: KubeObject;
+  /** The bytes clients see, when they exist already. */
+  wire: Buffer | null;
+};
+
+export const nameOf = (kind: Kind): ResourceName => ({ group: kind.group, resource: kind.plural });
+
+export const keyOf = (object: KubeObject): ObjectKey => ({
+  namespace: object.metadata.namespace,
+  name: object.metadata.name ?? '',
+});
+
+/** Stamps an object as being of this kind. */
+export function stamp(object: KubeObject, kind: Kind): void {
+  object.apiVersion = apiVersionOf(kind);
+  object.kind = kind.kind;
+}
+
+/** RFC 3339 to the second, as metadata's times are. */
+export const timestamp = (nowMs: number): string =>
+  `${new Date(nowMs).toISOString().slice(0, 19)}Z`;

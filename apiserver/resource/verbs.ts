@@ -1,0 +1,310 @@
+import type { Kind } from '#api/kind.ts';
+import { ALL_VERBS } from '#api/kind.ts';
+import { badRequestError, failure, isStatusError, notFoundError } from '#api/status.ts';
+import type { KubeObject } from '#api/types.ts';
+import { isTrue } from '#apiserver/request-info.ts';
+import type { Format } from '#apiserver/negotiate.ts';
+import { negotiate } from '#apiserver/negotiate.ts';
+import type { RequestInfo, ServerRequest, ServerResponse } from '#apiserver/request.ts';
+import { answerObject, joinList, answerWire } from '#apiserver/resource/answer.ts';
+import { createObject } from '#apiserver/resource/create.ts';
+import { decodeObject } from '#apiserver/resource/decode.ts';
+import { readDeleteOptions } from '#apiserver/resource/delete-options.ts';
+import { deleteObject } from '#apiserver/resource/delete.ts';
+import { createFilter } from '#apiserver/resource/filter.ts';
+import { readListOptions, readResourceVersion } from '#apiserver/resource/list-options.ts';
+import { awaitRevision, listPage } from '#apiserver/resource/list.ts';
+import { checkIdentity } from '#apiserver/resource/metadata.ts';
+import { patchResource } from '#apiserver/resource/patch.ts';
+import { includeObjectOf, presentList, presentObject } from '#apiserver/resource/present.ts';
+import { readWriteOptions } from '#apiserver/resource/request-options.ts';
+import { getScale, patchScale, putScale } from '#apiserver/resource/scale.ts';
+import type { ServerContext, Written } from '#apiserver/resource/server-context.ts';
+import { nameOf } from '#apiserver/resource/server-context.ts';
+import { updateObject } from '#apiserver/resource/update.ts';
+import { objectAs, wireAs, writtenAs } from '#apiserver/resource/views.ts';
+import { openWatch } from '#apiserver/resource/watch.ts';
+import type { UserInfo } from '#apiserver/user.ts';
+import type { CacheEntry } from '#apiserver/watch-cache-entry.ts';
+import { idOf } from '#apiserver/watch-cache.ts';
+
+/** One authenticated, authorized request about a resource. */
+export type Call = {
+  server: ServerContext;
+  kind: Kind;
+  info: RequestInfo;
+  request: ServerRequest;
+  user: UserInfo;
+};
+
+/** The generic verbs, for any kind. Throws StatusError. */
+export function handleVerb(call: Call): Promise<ServerResponse> {
+  const { kind, info } = call;
+  const part = info.subresource === '' ? undefined : kind.subresources?.[info.subresource];
+  if (part?.type === 'scale') return handleScale(call);
+  const verbs: readonly string[] = part ? ['get', 'patch', 'update'] : (kind.verbs ?? ALL_VERBS);
+  if (!verbs.includes(info.verb)) throw methodNotAllowed();
+  switch (info.verb) {
+    case 'get':
+      return getVerb(call);
+    case 'list':
+      return listVerb(call);
+    case 'watch':
+      return watchVerb(call);
+    case 'create':
+      return createVerb(call);
+    case 'update':
+      return updateVerb(call);
+    case 'patch':
+      return patchVerb(call);
+    case 'delete':
+      return deleteVerb(call);
+    case 'deletecollection':
+      return deleteCollectionVerb(call);
+    default:
+      throw methodNotAllowed();
+  }
+}
+
+export const methodNotAllowed = (): Error =>
+  failure(
+    405,
+    'MethodNotAllowed',
+    'the server does not allow this method on the requested resource',
+    {},
+  );
+
+function handleScale(call: Call): Promise<ServerResponse> {
+  switch (call.info.verb) {
+    case 'get':
+      return getScale(call);
+    case 'update':
+      return putScale(call);
+    case 'patch':
+      return patchScale(call);
+    default:
+      throw methodNotAllowed();
+  }
+}
+
+/** Where the request's object or collection is; a namespace itself is in no namespace. */
+export const placeOf = ({ kind, info }: Call): { namespace: string; name: string } => ({
+  namespace: kind.scope === 'Cluster' ? '' : info.namespace,
+  name: info.name,
+});
+
+export function formatOf({ request, info }: Call, streaming = false): Format {
+  return negotiate(request.headers['accept'], {
+    pretty: isPretty(request, info),
+    streaming,
+  });
+}
+
+/** People with browsers and curl get indented JSON unless they say otherwise. */
+export function isPretty(request: ServerRequest, info: RequestInfo): boolean {
+  const asked = info.query.get('pretty');
+  if (asked !== null) return isTrue(asked);
+  const agent = request.headers['user-agent'];
+  return agent !== undefined && /^(curl|Wget|Mozilla\/5\.0)/.test(agent);
+}
+
+async function getVerb(call: Call): Promise<ServerResponse> {
+  const { server, kind, info } = call;
+  const format = formatOf(call);
+  const version = info.query.get('resourceVersion') ?? '';
+  if (version === '') {
+    const pending = server.cache.fresh();
+    if (pending) await pending;
+  } else await awaitRevision(server, readResourceVersion(version));
+  const entry = server.cache.of(kind).get(idOf(placeOf(call)));
+  if (!entry) throw notFoundError(nameOf(kind), info.name);
+  return presentEntry(call, entry, format);
+}
+
+function presentEntry(call: Call, entry: CacheEntry, format: Format): ServerResponse {
+  const { server, kind, info } = call;
+  const shown = { wire: wireAs(kind, entry), object: () => objectAs(kind, entry) };
+  return presentObject(server, kind, shown, format, info);
+}
+
+async function listVerb(call: Call): Promise<ServerResponse> {
+  const { server, kind, info } = call;
+  const format = formatOf(call);
+  const options = readListOptions(info.query, false);
+  const filter = createFilter(kind, placeOf(call), options);
+  const page = await listPage(server, kind, filter, options);
+  return presentList(server, kind, page, format, info);
+}
+
+async function watchVerb(call: Call): Promise<ServerResponse> {
+  const { server, kind, info, request } = call;
+  const options = readListOptions(info.query, true);
+  const filter = createFilter(kind, placeOf(call), options);
+  const format = formatOf(call, true);
+  const includeObject = includeObjectOf(info);
+  const { signal } = request;
+  const body = await openWatch(server, { kind, filter, options, format, includeObject, signal });
+  const headers = {
+    'content-type': format.as === undefined ? 'application/json' : 'application/json;stream=watch',
+    'cache-control': 'no-cache, private',
+  };
+  return { status: 200, headers, body };
+}
+
+async function createVerb(call: Call): Promise<ServerResponse> {
+  const { server, kind, info, request, user } = call;
+  const format = formatOf(call);
+  const options = readWriteOptions(info, request, user, 'CreateOptions');
+  const object = decodeObject(server.scheme, kind, request.body, {
+    ...options,
+    contentType: request.headers['content-type'],
+  });
+  placeObject(object, kind, info.namespace);
+  const written = await createObject(server, kind, object, options);
+  return presentWritten(call, written, format, 201, options.warnings);
+}
+
+/** The answer to a write. */
+export function presentWritten(
+  { server, kind, info }: Call,
+  written: Written,
+  format: Format,
+  status: number,
+  warnings: readonly string[],
+): ServerResponse {
+  const shown = writtenAs(kind, written);
+  return presentObject(
+    server,
+    kind,
+    { wire: shown.wire, object: () => shown.object },
+    format,
+    info,
+    { status, warnings },
+  );
+}
+
+/** The URL says where an object is; the body may say the same or nothing. Mutates. */
+export function placeObject(object: KubeObject, kind: Kind, namespace: string): void {
+  const { metadata } = object;
+  const home = kind.scope === 'Cluster' ? '' : namespace;
+  if (metadata.namespace && metadata.namespace !== home) {
+    throw badRequestError(
+      'the namespace of the provided object does not match the namespace sent on the request',
+    );
+  }
+  if (home === '') delete metadata.namespace;
+  else metadata.namespace = home;
+}
+
+/** The same for the name of an update. Mutates. */
+export function nameObject(object: KubeObject, name: string): void {
+  const { metadata } = object;
+  if (!metadata.name) {
+    throw badRequestError(
+      `the name of the object (${metadata.name ?? ''} based on URL) was undeterminable: name must be provided`,
+    );
+  }
+  if (metadata.name !== name) {
+    throw badRequestError(
+      `the name of the object (${metadata.name}) does not match the name on the URL (${name})`,
+    );
+  }
+}
+
+async function updateVerb(call: Call): Promise<ServerResponse> {
+  const { server, kind, info, request, user } = call;
+  const format = formatOf(call);
+  const options = readWriteOptions(info, request, user, 'UpdateOptions');
+  const object = decodeObject(server.scheme, kind, request.body, {
+    ...options,
+    contentType: request.headers['content-type'],
+  });
+  nameObject(object, info.name);
+  placeObject(object, kind, info.namespace);
+  const mayCreate = kind.createOnUpdate === true && info.subresource === '';
+  const written = await updateObject(
+    server,
+    kind,
+    placeOf(call),
+    (old) => {
+      checkIdentity(object, old, kind);
+      return structuredClone(object);
+    },
+    {
+      ...options,
+      subresource: info.subresource,
+      ...(mayCreate
+        ? {
+            orCreate: () => {
+              const { resourceVersion: _, ...metadata } = object.metadata;
+              return { ...structuredClone(object), metadata };
+            },
+          }
+        : {}),
+    },
+  );
+  return presentWritten(call, written, format, written.created ? 201 : 200, options.warnings);
+}
+
+async function patchVerb(call: Call): Promise<ServerResponse> {
+  const format = formatOf(call);
+  const options = readWriteOptions(call.info, call.request, call.user, 'PatchOptions');
+  const written = await patchResource(call, options);
+  return presentWritten(call, written, format, written.created ? 201 : 200, options.warnings);
+}
+
+async function deleteVerb(call: Call): Promise<ServerResponse> {
+  const { server, kind, info, request, user } = call;
+  const format = formatOf(call);
+  const options = readWriteOptions(info, request, user, 'DeleteOptions');
+  const deletion = readDeleteOptions(info, request);
+  if (deletion.dryRun?.length) options.dryRun = true;
+  const deleted = await deleteObject(server, kind, placeOf(call), deletion, options);
+  if (!deleted.removed || kind.returnsDeleted) {
+    return presentWritten(call, deleted, format, 200, options.warnings);
+  }
+  const { name, uid } = deleted.object.metadata;
+  const status = {
+    kind: 'Status',
+    apiVersion: 'v1',
+    metadata: {},
+    status: 'Success',
+    details: {
+      name,
+      ...(kind.group ? { group: kind.group } : {}),
+      kind: kind.plural,
+      uid,
+    },
+  };
+  return answerObject(status, format, 200, options.warnings);
+}
+
+/** Objects of a collection that are deleted at the same time. */
+const COLLECTION_WORKERS = 16;
+
+async function deleteCollectionVerb(call: Call): Promise<ServerResponse> {
+  const { server, kind, info, request, user } = call;
+  const format = formatOf(call);
+  const options = readWriteOptions(info, request, user, 'DeleteOptions');
+  const deletion = readDeleteOptions(info, request);
+  if (deletion.dryRun?.length) options.dryRun = true;
+  const list = readListOptions(info.query, false);
+  const filter = createFilter(kind, placeOf(call), list);
+  const { metadata, entries } = await listPage(server, kind, filter, list);
+  // The list that is answered is how the objects were.
+  const shown = entries.map((entry) => ({ entry, wire: wireAs(kind, entry) }));
+  for (let at = 0; at < shown.length; at += COLLECTION_WORKERS) {
+    await Promise.all(
+      shown.slice(at, at + COLLECTION_WORKERS).map(async ({ entry }) => {
+        try {
+          await deleteObject(server, kind, entry, deletion, options);
+        } catch (error) {
+          if (!isStatusError(error, 'NotFound')) throw error;
+        }
+      }),
+    );
+  }
+  if (format.as) return presentList(server, kind, { metadata, entries }, format, info);
+  const wires = shown.map(({ wire }) => wire);
+  return answerWire(joinList(kind, metadata, wires), format, 200, options.warnings);
+}

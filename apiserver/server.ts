@@ -1,0 +1,324 @@
+import type { IncomingMessage, ServerResponse as Http1Response } from 'node:http';
+import { createServer as createHttp1Server } from 'node:http';
+import type {
+  IncomingHttpHeaders,
+  Http2Session,
+  ServerHttp2Session,
+  ServerHttp2Stream,
+} from 'node:http2';
+import { constants, createServer as createHttp2Server } from 'node:http2';
+import type { AddressInfo, Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import type { SecureContextOptions, TLSSocket } from 'node:tls';
+import { createServer as createTlsServer } from 'node:tls';
+import type { Log } from '#base/log.ts';
+import { errorText } from '#base/log.ts';
+import type { Peer } from '#apiserver/authn/client-certificate.ts';
+import type { Handler, ServerRequest, ServerResponse } from '#apiserver/request.ts';
+import { BodyTooLarge, readBody } from '#apiserver/server-body.ts';
+import { compress } from '#apiserver/server-compress.ts';
+import type { UserInfo } from '#apiserver/user.ts';
+
+/** A client has this long to finish the TLS handshake. */
+const HANDSHAKE_TIMEOUT_MS = 10_000;
+/** ... to send a request's head, and its whole body. */
+const HEADERS_TIMEOUT_MS = 15_000;
+const REQUEST_TIMEOUT_MS = 60_000;
+/** Idle connections are closed after this long; longer than the usual client pools keep them. */
+const KEEP_ALIVE_TIMEOUT_MS = 120_000;
+/** Open connections: some for each of a large cluster's clients. */
+const MAX_CONNECTIONS = 10_000;
+/** At shutdown, requests under way have this long. */
+const DRAIN_MS = 5_000;
+
+type PeerOf = (socket: object) => Peer;
+
+export type Upgrade = (
+  request: ServerRequest,
+  connection: { request: IncomingMessage; socket: Duplex; head: Buffer },
+) => Promise<void>;
+
+export type ServerConfig = {
+  bindAddress: string;
+  /** 0 = any free port. */
+  port: number;
+  tls: SecureContextOptions;
+  handle: Handler;
+  /** Requests with an Upgrade header (HTTP/1.1 only). */
+  upgrade: Upgrade;
+  /** Who a connection's client certificate stands for; asked once per connection. */
+  peerOf(socket: TLSSocket): Peer;
+  log: Log;
+};
+
+export type HttpsServer = {
+  port: number;
+  /** New connections get these certificates. */
+  setCertificates(tls: SecureContextOptions): void;
+  /** Stops accepting, lets requests under way finish within the bound, then closes all. */
+  close(): Promise<void>;
+};
+
+/**
+ * HTTP/1.1 and HTTP/2 over TLS on one port, chosen by ALPN. Both become the same ServerRequest;
+ * the two protocols have servers of their own behind one TLS listener, so that neither pays for
+ * the other. Rejects when the port is taken.
+ */
+export async function listen(config: ServerConfig): Promise<HttpsServer> {
+  const { log } = config;
+  const peers = new WeakMap<object, Peer>();
+  const peerOf: PeerOf = (socket) => {
+    let peer = peers.get(socket);
+    if (!peer) peers.set(socket, (peer = config.peerOf(socket as TLSSocket)));
+    return peer;
+  };
+  const http1 = createHttp1Server(
+    {
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      requestTimeout: REQUEST_TIMEOUT_MS,
+      keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+      noDelay: true,
+    },
+    (request, response) => void answerHttp1(config.handle, request, response, peerOf),
+  );
+  http1.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    const own = new Http1Request(request, null, peerOf(socket));
+    socket.on('error', () => socket.destroy());
+    config.upgrade(own, { request, socket, head }).catch((error: unknown) => {
+      log.warn('upgraded connection failed', { error: errorText(error) });
+      socket.destroy();
+    });
+  });
+  const http2 = createHttp2Server({ settings: { maxConcurrentStreams: 250 } });
+  const sessions = new Set<ServerHttp2Session>();
+  http2.on('session', (session) => {
+    sessions.add(session);
+    session.on('close', () => sessions.delete(session));
+    session.setTimeout(KEEP_ALIVE_TIMEOUT_MS, () => {
+      if (streamsOf(session) === 0) session.close();
+    });
+  });
+  http2.on('stream', (stream, headers) => {
+    void answerHttp2(config.handle, stream as ServerHttp2Stream, headers, peerOf);
+  });
+  http2.on('sessionError', (error) => log.debug('HTTP/2 session failed', { error: error.message }));
+
+  const sockets = new Set<Socket>();
+  const server = createTlsServer({
+    ...config.tls,
+    requestCert: true,
+    rejectUnauthorized: false,
+    ALPNProtocols: ['h2', 'http/1.1'],
+    handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+    noDelay: true,
+  });
+  server.maxConnections = MAX_CONNECTIONS;
+  server.on('secureConnection', (socket) => {
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+    if (socket.alpnProtocol === 'h2') http2.emit('connection', socket);
+    else http1.emit('connection', socket);
+  });
+  server.on('tlsClientError', (error) =>
+    log.debug('TLS handshake failed', { error: error.message }),
+  );
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(config.port, config.bindAddress, () => {
+      server.removeListener('error', reject);
+      server.on('error', (error) => log.error('listener failed', { error: error.message }));
+      resolve();
+    });
+  });
+  return {
+    port: (server.address() as AddressInfo).port,
+    setCertificates: (tls) => server.setSecureContext(tls),
+    close: async () => {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      http1.closeIdleConnections();
+      for (const session of sessions) session.close();
+      const giveUp = setTimeout(() => {
+        for (const socket of sockets) socket.destroy();
+      }, DRAIN_MS);
+      const idle = setInterval(() => http1.closeIdleConnections(), 50);
+      await closed;
+      clearTimeout(giveUp);
+      clearInterval(idle);
+      // The inner servers only have timers of their own to stop.
+      http1.close();
+      http2.close();
+    },
+  };
+}
+
+const openStreams = new WeakMap<Http2Session, number>();
+const streamsOf = (session: Http2Session): number => openStreams.get(session) ?? 0;
+
+/** A request whose abort signal is made only for those who ask for it. */
+class LazyRequest {
+  #controller: AbortController | undefined;
+  #gone = false;
+
+  get signal(): AbortSignal {
+    if (!this.#controller) {
+      this.#controller = new AbortController();
+      if (this.#gone) this.#controller.abort(new Error('the client has gone'));
+    }
+    return this.#controller.signal;
+  }
+
+  /** The client has gone. */
+  abandon(): void {
+    this.#gone = true;
+    this.#controller?.abort(new Error('the client has gone'));
+  }
+}
+
+type Headers = Readonly<Record<string, string | undefined>>;
+
+class Http1Request extends LazyRequest implements ServerRequest {
+  readonly method: string;
+  readonly url: string;
+  readonly headers: Headers;
+  readonly body: Uint8Array | null;
+  readonly user?: UserInfo;
+  readonly frontProxy?: string;
+
+  constructor(request: IncomingMessage, body: Uint8Array | null, peer: Peer) {
+    super();
+    this.method = request.method ?? 'GET';
+    this.url = request.url ?? '/';
+    // Only set-cookie can be a list, and requests have none.
+    this.headers = request.headers as Headers;
+    this.body = body;
+    if (peer.user) this.user = peer.user;
+    if (peer.frontProxy !== undefined) this.frontProxy = peer.frontProxy;
+  }
+}
+
+const hasBody = (method: string | undefined): boolean => method !== 'GET' && method !== 'HEAD';
+
+async function answerHttp1(
+  handle: Handler,
+  request: IncomingMessage,
+  response: Http1Response,
+  peerOf: PeerOf,
+): Promise<void> {
+  let own: Http1Request | undefined;
+  response.on('close', () => {
+    if (!response.writableFinished) own?.abandon();
+  });
+  response.on('error', () => own?.abandon());
+  try {
+    const body = hasBody(request.method) ? await readBody(request) : null;
+    own = new Http1Request(request, body, peerOf(request.socket));
+    const answer = await compress(await handle(own), own.headers['accept-encoding']);
+    await sendHttp1(request, response, answer);
+  } catch (error) {
+    if (error instanceof BodyTooLarge && !response.headersSent) {
+      response.writeHead(413, { 'content-type': 'application/json', connection: 'close' });
+      response.end(error.body);
+      return;
+    }
+    response.destroy();
+  }
+}
+
+async function sendHttp1(
+  request: IncomingMessage,
+  response: Http1Response,
+  { status, headers, body }: ServerResponse,
+): Promise<void> {
+  if (typeof body === 'string' || body instanceof Uint8Array) {
+    headers['content-length'] = String(Buffer.byteLength(body));
+    response.writeHead(status, headers);
+    if (request.method === 'HEAD') response.end();
+    else response.end(body);
+    return;
+  }
+  response.writeHead(status, headers);
+  response.flushHeaders();
+  await pump(body, response);
+  response.end();
+}
+
+/** Writes chunks as they come, no faster than the client takes them. */
+async function pump(
+  chunks: AsyncIterable<Uint8Array>,
+  out: NodeJS.WritableStream & { destroyed?: boolean },
+): Promise<void> {
+  for await (const chunk of chunks) {
+    if (out.destroyed) return;
+    if (out.write(chunk)) continue;
+    await new Promise<void>((resolve) => {
+      const done = (): void => {
+        out.removeListener('drain', done);
+        out.removeListener('close', done);
+        resolve();
+      };
+      out.on('drain', done);
+      out.on('close', done);
+    });
+  }
+}
+
+class Http2Request extends LazyRequest implements ServerRequest {
+  readonly method: string;
+  readonly url: string;
+  readonly headers: Headers;
+  readonly body: Uint8Array | null;
+  readonly user?: UserInfo;
+  readonly frontProxy?: string;
+
+  constructor(headers: IncomingHttpHeaders, body: Uint8Array | null, peer: Peer) {
+    super();
+    this.method = headers[':method'] ?? 'GET';
+    this.url = headers[':path'] ?? '/';
+    this.headers = headers as Headers;
+    this.body = body;
+    if (peer.user) this.user = peer.user;
+    if (peer.frontProxy !== undefined) this.frontProxy = peer.frontProxy;
+  }
+}
+
+async function answerHttp2(
+  handle: Handler,
+  stream: ServerHttp2Stream,
+  headers: IncomingHttpHeaders,
+  peerOf: PeerOf,
+): Promise<void> {
+  const { session } = stream;
+  if (!session) return;
+  openStreams.set(session, streamsOf(session) + 1);
+  let own: Http2Request | undefined;
+  let finished = false;
+  stream.on('close', () => {
+    openStreams.set(session, streamsOf(session) - 1);
+    if (!finished) own?.abandon();
+  });
+  stream.on('error', () => own?.abandon());
+  try {
+    const body = hasBody(headers[':method']) ? await readBody(stream) : null;
+    own = new Http2Request(headers, body, peerOf(session.socket));
+    const answer = await compress(await handle(own), own.headers['accept-encoding']);
+    if (stream.destroyed) return;
+    stream.respond({ [constants.HTTP2_HEADER_STATUS]: answer.status, ...answer.headers });
+    if (headers[':method'] === 'HEAD') stream.end();
+    else if (typeof answer.body === 'string' || answer.body instanceof Uint8Array) {
+      finished = true;
+      stream.end(answer.body);
+    } else {
+      await pump(answer.body, stream);
+      finished = true;
+      stream.end();
+    }
+  } catch (error) {
+    if (stream.destroyed) return;
+    if (error instanceof BodyTooLarge && !stream.headersSent) {
+      stream.respond({ ':status': 413, 'content-type': 'application/json' });
+      stream.end(error.body);
+      return;
+    }
+    stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+  }
+}

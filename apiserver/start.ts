@@ -1,0 +1,294 @@
+import { builtinKinds } from '#api/kinds.ts';
+import { buildScheme } from '#api/scheme.ts';
+import type { Clock } from '#base/clock.ts';
+import { systemClock } from '#base/clock.ts';
+import type { Log } from '#base/log.ts';
+import { createLog, errorText } from '#base/log.ts';
+import type { Random } from '#base/random.ts';
+import { systemRandom } from '#base/random.ts';
+import type { Running } from '#base/running.ts';
+import { runTogether } from '#base/running.ts';
+import { admissionRules } from '#apiserver/admission.ts';
+import { createAuthenticator } from '#apiserver/authn/authenticate.ts';
+import { identifyPeer } from '#apiserver/authn/client-certificate.ts';
+import {
+  createServiceAccountTokens,
+  DEFAULT_ISSUER,
+} from '#apiserver/authn/service-account-tokens.ts';
+import { createAuthorizer } from '#apiserver/authz/authorize.ts';
+import { createRbac } from '#apiserver/authz/rbac.ts';
+import { bootstrap } from '#apiserver/bootstrap.ts';
+import { keepHistoryShort } from '#apiserver/compaction.ts';
+import { healthRoute } from '#apiserver/health.ts';
+import { ensureKubeconfigs } from '#apiserver/kubeconfig.ts';
+import { createMetrics } from '#apiserver/metrics.ts';
+import { createPipeline } from '#apiserver/pipeline.ts';
+import type { Pki } from '#apiserver/pki.ts';
+import { ensurePki, renewPki, servingHosts } from '#apiserver/pki.ts';
+import type { Handler } from '#apiserver/request.ts';
+import { createHandlerContext } from '#apiserver/resource/handler-context.ts';
+import { createResources } from '#apiserver/resource/resources.ts';
+import type { ServerContext } from '#apiserver/resource/server-context.ts';
+import type { RouteHandler } from '#apiserver/router.ts';
+import { createRouter } from '#apiserver/router.ts';
+import { documentRoutes } from '#apiserver/documents.ts';
+import type { HttpsServer } from '#apiserver/server.ts';
+import { listen } from '#apiserver/server.ts';
+import type { Store } from '#apiserver/store/store.ts';
+import { openStore } from '#apiserver/store/open-store.ts';
+import { subresourceHandlers } from '#apiserver/subresources/handlers.ts';
+import { createUpgrade } from '#apiserver/upgrade.ts';
+import { WatchCache } from '#apiserver/watch-cache.ts';
+import { defaultAddress, firstAddress } from '#apiserver/addresses.ts';
+
+export type ApiServerConfig = {
+  /** Holds the store, the PKI and the kubeconfig files. */
+  dataDir: string;
+  /** 0 = any free port. */
+  securePort: number;
+  bindAddress?: string;
+  /** Where others reach this server; default: the address of the default route. */
+  advertiseAddress?: string;
+  /** Instead of the embedded store. */
+  etcdServers?: readonly string[];
+  etcdCaFile?: string;
+  etcdCertFile?: string;
+  etcdKeyFile?: string;
+  tokenAuthFile?: string;
+  anonymousAuth?: boolean;
+  serviceClusterIpRange?: string;
+  serviceAccountIssuer?: string;
+  apiAudiences?: readonly string[];
+  clusterDomain?: string;
+  /** Further names and addresses for the serving certificate. */
+  extraHosts?: readonly string[];
+  /** Asked before the generic resources: groups that another part serves. */
+  routes?: readonly RouteHandler[];
+};
+
+export const DEFAULT_SERVICE_RANGE = '10.96.0.0/16';
+export const DEFAULT_CLUSTER_DOMAIN = 'cluster.local';
+
+export type Surroundings = { signal: AbortSignal; clock?: Clock; random?: Random; log?: Log };
+
+export type ApiServer = Running & {
+  /** The server's own door, without HTTP. */
+  handle: Handler;
+  url: string;
+  port: number;
+  pki: Pki;
+  /** Resolves when the bootstrap objects are there and requests are served as they should be. */
+  ready: Promise<void>;
+};
+
+/**
+ * Starts an API server: certificates, store, cache, pipeline, listener, bootstrap, in this order.
+ * Rejects when the port is taken or the store cannot be opened; stops when the signal aborts.
+ */
+export async function start(
+  config: ApiServerConfig,
+  {
+    signal,
+    clock = systemClock,
+    random = systemRandom,
+    log = createLog({ component: 'apiserver' }),
+  }: Surroundings,
+): Promise<ApiServer> {
+  const settings = settle(config);
+  const stopping = new AbortController();
+  const stop = AbortSignal.any([signal, stopping.signal]);
+
+  const hosts = servingHosts(settings);
+  const pki = await ensurePki(config.dataDir, { hosts, clock });
+  const store = await openStore(storeConfig(config), { clock, log, signal });
+  try {
+    return await serve();
+  } catch (error) {
+    stopping.abort(error);
+    await store.close();
+    throw error;
+  }
+
+  async function serve(): Promise<ApiServer> {
+    const exclusive = !config.etcdServers?.length;
+    const cache = new WatchCache({ store, exclusive, clock, log });
+    await cache.load();
+    const scheme = buildScheme(builtinKinds);
+    const reader = cache.reader();
+    const rbac = createRbac(reader);
+    const authorizer = createAuthorizer({ reader, rbac });
+    const server: ServerContext = {
+      scheme,
+      cache,
+      reader,
+      admission: admissionRules,
+      authorizer,
+      clock,
+      random,
+      log,
+      signal: stop,
+    };
+    const resources = createResources(server);
+    const tokens = createServiceAccountTokens({
+      issuer: settings.issuer,
+      audiences: settings.audiences,
+      key: pki.serviceAccount,
+      reader,
+      clock,
+    });
+    const authenticator = createAuthenticator({
+      reader,
+      tokens,
+      clock,
+      log,
+      tokenAuthFile: config.tokenAuthFile,
+      anonymous: config.anonymousAuth,
+    });
+    const context = createHandlerContext(server, resources, {
+      tokens,
+      reviewToken: authenticator.reviewToken,
+      rbac,
+      nodeClient: () => ({ caPem: pki.ca.certPem, ...pki.kubeletClient }),
+    });
+
+    const metrics = createMetrics();
+    let isReady = false;
+    const readiness = {
+      name: 'poststarthook/bootstrap',
+      check: () => (isReady ? undefined : 'not finished'),
+    };
+    const ping = { name: 'ping', check: () => undefined };
+    const stored = {
+      name: 'etcd',
+      check: () =>
+        store.revision().then(
+          () => undefined,
+          (error: unknown) => errorText(error),
+        ),
+    };
+    const router = createRouter({
+      server,
+      context,
+      handlers: subresourceHandlers,
+      routes: [
+        ...(config.routes ?? []),
+        healthRoute({
+          healthz: [ping, stored, readiness],
+          livez: [ping, stored],
+          readyz: [ping, stored, readiness],
+        }),
+        ...documentRoutes({ scheme, metrics }),
+      ],
+    });
+    const pipeline = createPipeline({
+      authenticator,
+      authorizer,
+      route: router.route,
+      metrics,
+      log,
+    });
+    const trust = {
+      clientCaPem: pki.ca.certPem,
+      frontProxyCaPem: pki.frontProxyCa.certPem,
+      frontProxyNames: ['front-proxy-client'],
+    };
+    const https = await listen({
+      bindAddress: settings.bindAddress,
+      port: config.securePort,
+      tls: tlsOf(pki),
+      handle: pipeline.handle,
+      upgrade: createUpgrade(pipeline, router, log),
+      peerOf: (socket) => identifyPeer(socket, trust),
+      log,
+    });
+    const url = `https://${settings.advertiseAddress}:${https.port}`;
+    ensureKubeconfigs(config.dataDir, pki, { server: localUrl(settings.bindAddress, https.port) });
+    const { promise: ready, resolve, reject } = Promise.withResolvers<void>();
+    ready.catch(() => {});
+    const running = runTogether(stop, [
+      (own) => cache.run(own),
+      (own) => keepHistoryShort({ store, cache, clock, log, signal: own }),
+      (own) =>
+        renewPki(config.dataDir, { hosts, clock, signal: own, log }, (renewed) => {
+          https.setCertificates(tlsOf(renewed));
+        }),
+      async (own) => {
+        try {
+          await bootstrap({ scheme, reader, resources, log, signal: own });
+        } catch (error) {
+          reject(error);
+          throw error;
+        }
+        isReady = true;
+        log.info('ready', { url });
+        resolve();
+      },
+    ]);
+    const done = finish(running, https, store).finally(() =>
+      reject(new Error('the server stopped')),
+    );
+    done.catch(() => {});
+    return { handle: pipeline.handle, url, port: https.port, pki, ready, done };
+  }
+}
+
+/** Ends in the order that loses nothing: no new requests, those under way, then the store. */
+async function finish(running: Running, https: HttpsServer, store: Store): Promise<void> {
+  try {
+    await running.done;
+  } finally {
+    await https.close();
+    await store.close();
+  }
+}
+
+function tlsOf(pki: Pki) {
+  return {
+    key: pki.server.keyPem,
+    cert: pki.server.certPem,
+    ca: [pki.ca.certPem, pki.frontProxyCa.certPem],
+  };
+}
+
+const isWildcard = (address: string): boolean => address === '0.0.0.0' || address === '::';
+
+/** For clients on this machine. */
+const localUrl = (bindAddress: string, port: number): string =>
+  `https://${isWildcard(bindAddress) ? '127.0.0.1' : bindAddress}:${port}`;
+
+type Settings = {
+  bindAddress: string;
+  advertiseAddress: string;
+  clusterDomain: string;
+  serviceIp: string;
+  addresses: string[];
+  issuer: string;
+  audiences: readonly string[];
+};
+
+/** The flags with their defaults. */
+function settle(config: ApiServerConfig): Settings {
+  const bindAddress = config.bindAddress ?? '0.0.0.0';
+  const own = isWildcard(bindAddress) ? defaultAddress() : bindAddress;
+  const advertiseAddress = config.advertiseAddress ?? own;
+  const issuer = config.serviceAccountIssuer ?? DEFAULT_ISSUER;
+  return {
+    bindAddress,
+    advertiseAddress,
+    clusterDomain: config.clusterDomain ?? DEFAULT_CLUSTER_DOMAIN,
+    serviceIp: firstAddress(config.serviceClusterIpRange ?? DEFAULT_SERVICE_RANGE),
+    addresses: [...new Set([advertiseAddress, own, ...(config.extraHosts ?? [])])],
+    issuer,
+    audiences: config.apiAudiences ?? [issuer],
+  };
+}
+
+function storeConfig(config: ApiServerConfig) {
+  if (!config.etcdServers?.length) return { dataDir: config.dataDir };
+  return {
+    etcdServers: config.etcdServers,
+    ...(config.etcdCaFile ? { caFile: config.etcdCaFile } : {}),
+    ...(config.etcdCertFile ? { certFile: config.etcdCertFile } : {}),
+    ...(config.etcdKeyFile ? { keyFile: config.etcdKeyFile } : {}),
+  };
+}

@@ -1,0 +1,131 @@
+import { encodeObject } from '#api/encode.ts';
+import type { Column, Kind } from '#api/kind.ts';
+import { humanAge } from '#api/meta/duration.ts';
+import type { Scheme } from '#api/scheme.ts';
+import type { KubeObject } from '#api/types.ts';
+
+/** What a table's rows carry beside their cells. Source: meta.k8s.io/v1 TableOptions. */
+export type IncludeObject = 'None' | 'Metadata' | 'Object';
+
+const META = 'io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta';
+
+type ColumnDefinition = {
+  name: string;
+  type: string;
+  format: string;
+  description: string;
+  priority: number;
+};
+
+const NAME: Column = {
+  name: 'Name',
+  type: 'string',
+  format: 'name',
+  describedBy: 'V1ObjectMeta.name',
+  value: (object) => object.metadata.name ?? '',
+};
+
+const AGE: Column = {
+  name: 'Age',
+  type: 'string',
+  describedBy: 'V1ObjectMeta.creationTimestamp',
+  value: (object, now) => humanAge(object.metadata.creationTimestamp, now),
+};
+
+/** The columns of a kind, in order. */
+export function columnsOf(kind: Kind): readonly Column[] {
+  return [
+    ...(kind.nameColumn === false ? [] : [NAME]),
+    ...(kind.columns ?? []),
+    ...(kind.ageColumn === false ? [] : [AGE]),
+  ];
+}
+
+const definitionsOf = new WeakMap<Kind, ColumnDefinition[]>();
+
+function describeColumns(kind: Kind, scheme: Scheme): ColumnDefinition[] {
+  let definitions = definitionsOf.get(kind);
+  if (!definitions) {
+    definitions = columnsOf(kind).map((column) => ({
+      name: column.name,
+      type: column.type,
+      format: column.format ?? '',
+      description: column.description ?? documentation(column.describedBy, kind, scheme),
+      priority: column.priority ?? 0,
+    }));
+    definitionsOf.set(kind, definitions);
+  }
+  return definitions;
+}
+
+/** What the models say about `Model.field`. */
+function documentation(describedBy: string | undefined, kind: Kind, scheme: Scheme): string {
+  const [model = '', ...path] = (describedBy ?? '').split('.');
+  if (model === '') return `Custom resource definition column`;
+  const definition = scheme.definitions.get(definitionNamed(model, kind, scheme));
+  const property = definition?.properties?.[path.join('.')];
+  return (path.length === 0 ? definition?.description : property?.description) ?? '';
+}
+
+/** `V1DeploymentSpec` → the definition with that version and name, of the kind's group if many. */
+function definitionNamed(model: string, kind: Kind, scheme: Scheme): string {
+  if (model === 'V1ObjectMeta') return META;
+  const match = /^([A-Z][a-z]+)?(V\d+(?:(?:alpha|beta)\d+)?)([A-Z].*)$/.exec(model);
+  const suffix = `.${(match?.[2] ?? '').toLowerCase()}.${match?.[3] ?? ''}`;
+  const own = scheme.definitionName(kind);
+  const candidates = [...scheme.definitions.keys()].filter((name) => name.endsWith(suffix));
+  const home = own.slice(0, own.lastIndexOf('.'));
+  return candidates.find((name) => name.startsWith(`${home}.`)) ?? candidates[0] ?? '';
+}
+
+export type TableOptions = {
+  includeObject: IncludeObject;
+  /** Without the column definitions: later events of a watch. */
+  headless?: boolean;
+  metadata?: Record<string, unknown>;
+  nowMs: number;
+};
+
+/** Source: meta.k8s.io/v1 Table. */
+export function tableOf(
+  kind: Kind,
+  scheme: Scheme,
+  objects: readonly KubeObject[],
+  options: TableOptions,
+): Record<string, unknown> {
+  const columns = columnsOf(kind);
+  return {
+    kind: 'Table',
+    apiVersion: 'meta.k8s.io/v1',
+    metadata: options.metadata ?? {},
+    columnDefinitions: options.headless ? null : describeColumns(kind, scheme),
+    rows: objects.map((object) => ({
+      cells: columns.map((column) => column.value(object, options.nowMs)),
+      object: shownObject(object, options.includeObject),
+    })),
+  };
+}
+
+function shownObject(object: KubeObject, include: IncludeObject): unknown {
+  switch (include) {
+    case 'None':
+      return null;
+    case 'Metadata':
+      return partialMetadata(object);
+    case 'Object':
+      return object;
+  }
+}
+
+/** Source: meta.k8s.io/v1 PartialObjectMetadata. */
+export function partialMetadata(object: KubeObject): Record<string, unknown> {
+  return {
+    kind: 'PartialObjectMetadata',
+    apiVersion: 'meta.k8s.io/v1',
+    metadata: object.metadata,
+  };
+}
+
+/** Bytes of an object's metadata alone. */
+export const encodePartial = (object: KubeObject): Uint8Array =>
+  encodeObject(partialMetadata(object));

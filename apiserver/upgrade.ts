@@ -1,0 +1,34 @@
+import type { Duplex } from 'node:stream';
+import type { Log } from '#base/log.ts';
+import type { Pipeline } from '#apiserver/pipeline.ts';
+import { failureStatus } from '#apiserver/pipeline.ts';
+import type { Router } from '#apiserver/router.ts';
+import type { Upgrade } from '#apiserver/server.ts';
+
+/** The same stages as for any request, then the connection belongs to its handler. */
+export function createUpgrade(pipeline: Pipeline, router: Router, log: Log): Upgrade {
+  return async (request, connection) => {
+    const { socket } = connection;
+    const written = bytesWritten(socket);
+    try {
+      const { info, user } = await pipeline.admit(request);
+      await router.connect(info, request, user, connection);
+    } catch (error) {
+      const { status } = failureStatus(error, log);
+      if (bytesWritten(socket) === written && socket.writable) refuse(socket, status);
+      else socket.destroy();
+    }
+  };
+}
+
+const bytesWritten = (socket: Duplex): number =>
+  (socket as Duplex & { bytesWritten?: number }).bytesWritten ?? 0;
+
+function refuse(socket: Duplex, status: { code: number; message?: string }): void {
+  const body = JSON.stringify(status);
+  socket.end(
+    `HTTP/1.1 ${status.code} ${status.code === 403 ? 'Forbidden' : 'Refused'}\r\n` +
+      'content-type: application/json\r\nconnection: close\r\n' +
+      `content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  );
+}
