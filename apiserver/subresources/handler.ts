@@ -93,7 +93,7 @@ export type HandlerContext = {
   /** Rules of a user in a namespace, for SelfSubjectRulesReview. */
   rbac: Rbac;
   /** Credentials towards node agents, PEM; a function because certificates are renewed. */
-  nodeClient(): { caPem: string; certPem: string; keyPem: string };
+  nodeClient: () => { caPem: string; certPem: string; keyPem: string };
   clock: Clock;
   random: Random;
   log: Log;
