@@ -89,6 +89,9 @@ type Field = {
   dropZero: boolean;
 };
 
+/** An empty list of owners is a request to forget them all. */
+const KEPT_EMPTY = new Set(['managedFields']);
+
 /** Members that upstream always writes, with the value to write. */
 type Filler = { name: string; make(report: Report): unknown };
 
@@ -102,7 +105,10 @@ function structOf(schema: Schema, definitions: Definitions, definition: string):
     const isOptional = isBuiltin && !required.has(name) && property.default === undefined;
     fields.set(name, {
       check,
-      dropEmpty: isOptional && (property.type === 'array' || property.type === 'object'),
+      dropEmpty:
+        isOptional &&
+        (property.type === 'array' || property.type === 'object') &&
+        !KEPT_EMPTY.has(name),
       dropZero: isOptional && isScalar(property) && dropsZero(definition, name, property.type),
     });
     const filler = fillerOf(name, property, check);
