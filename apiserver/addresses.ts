@@ -12,7 +12,10 @@ export function defaultAddress(): string {
 }
 
 /** The first usable address of an IPv4 network: `10.96.0.0/16` → `10.96.0.1`. Throws RangeError. */
-export function firstAddress(cidr: string): string {
+export const firstAddress = (cidr: string): string => addressAt(cidr, 1);
+
+/** An address of an IPv4 network by its place, counted from the network's own. Throws RangeError. */
+export function addressAt(cidr: string, offset: number): string {
   const [base = '', bits = ''] = cidr.split('/');
   const length = Number(bits);
   if (!isIPv4(base) || !/^\d+$/.test(bits) || length > 30) {
@@ -20,6 +23,7 @@ export function firstAddress(cidr: string): string {
   }
   const number = base.split('.').reduce((sum, octet) => sum * 256 + Number(octet), 0);
   const size = 2 ** (32 - length);
-  const first = Math.floor(number / size) * size + 1;
-  return [24, 16, 8, 0].map((shift) => Math.floor(first / 2 ** shift) % 256).join('.');
+  if (offset >= size) throw new RangeError(`${cidr} has no address number ${offset}`);
+  const wanted = Math.floor(number / size) * size + offset;
+  return [24, 16, 8, 0].map((shift) => Math.floor(wanted / 2 ** shift) % 256).join('.');
 }

@@ -35,10 +35,15 @@ export async function reconcileServerPlace(
   const services = kindOf(context, '', 'v1', 'services');
   await createIfAbsent(context, services, kubernetesService(place));
   await createIfAbsent(context, services, dnsService(place));
-  await createOrUpdate(context, '', 'endpoints', kubernetesEndpoints(place));
-  await createOrUpdate(context, 'discovery.k8s.io', 'endpointslices', kubernetesSlice(place));
+  // A server that only this machine can reach has no address for pods.
+  if (!isLoopback(place.advertiseAddress)) {
+    await createOrUpdate(context, '', 'endpoints', kubernetesEndpoints(place));
+    await createOrUpdate(context, 'discovery.k8s.io', 'endpointslices', kubernetesSlice(place));
+  }
   await createOrUpdate(context, '', 'configmaps', extensionAuthentication(place));
 }
+
+const isLoopback = (address: string): boolean => address === '::1' || address.startsWith('127.');
 
 const KUBERNETES = { namespace: 'default', name: 'kubernetes' } as const;
 const HTTPS_PORT = 443;

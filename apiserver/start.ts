@@ -18,6 +18,7 @@ import {
 import { createAuthorizer } from '#apiserver/authz/authorize.ts';
 import { createRbac } from '#apiserver/authz/rbac.ts';
 import { bootstrap } from '#apiserver/bootstrap.ts';
+import type { ServerPlace } from '#apiserver/bootstrap-service.ts';
 import { keepHistoryShort } from '#apiserver/compaction.ts';
 import { healthRoute } from '#apiserver/health.ts';
 import { ensureKubeconfigs } from '#apiserver/kubeconfig.ts';
@@ -39,7 +40,7 @@ import { openStore } from '#apiserver/store/open-store.ts';
 import { subresourceHandlers } from '#apiserver/subresources/handlers.ts';
 import { createUpgrade } from '#apiserver/upgrade.ts';
 import { WatchCache } from '#apiserver/watch-cache.ts';
-import { defaultAddress, firstAddress } from '#apiserver/addresses.ts';
+import { addressAt, defaultAddress, firstAddress } from '#apiserver/addresses.ts';
 
 export type ApiServerConfig = {
   /** Holds the store, the PKI and the kubeconfig files. */
@@ -67,6 +68,8 @@ export type ApiServerConfig = {
 };
 
 export const DEFAULT_SERVICE_RANGE = '10.96.0.0/16';
+/** Place of the cluster DNS in the service network: 10.96.0.10. */
+const DNS_ADDRESS = 10;
 export const DEFAULT_CLUSTER_DOMAIN = 'cluster.local';
 
 export type Surroundings = { signal: AbortSignal; clock?: Clock; random?: Random; log?: Log };
@@ -100,6 +103,8 @@ export async function start(
 
   const hosts = servingHosts(settings);
   const pki = await ensurePki(config.dataDir, { hosts, clock });
+  /** What the last renewal left. */
+  let current = pki;
   const store = await openStore(storeConfig(config), { clock, log, signal });
   try {
     return await serve();
@@ -148,7 +153,7 @@ export async function start(
       tokens,
       reviewToken: authenticator.reviewToken,
       rbac,
-      nodeClient: () => ({ caPem: pki.ca.certPem, ...pki.kubeletClient }),
+      nodeClient: () => ({ caPem: current.ca.certPem, ...current.kubeletClient }),
     });
 
     const metrics = createMetrics();
@@ -190,7 +195,7 @@ export async function start(
     const trust = {
       clientCaPem: pki.ca.certPem,
       frontProxyCaPem: pki.frontProxyCa.certPem,
-      frontProxyNames: ['front-proxy-client'],
+      frontProxyNames: FRONT_PROXIES,
     };
     const https = await listen({
       bindAddress: settings.bindAddress,
@@ -202,7 +207,8 @@ export async function start(
       log,
     });
     const url = `https://${settings.advertiseAddress}:${https.port}`;
-    ensureKubeconfigs(config.dataDir, pki, { server: localUrl(settings.bindAddress, https.port) });
+    const localServer = localUrl(settings.bindAddress, https.port);
+    ensureKubeconfigs(config.dataDir, pki, { server: localServer });
     const { promise: ready, resolve, reject } = Promise.withResolvers<void>();
     ready.catch(() => {});
     const running = runTogether(stop, [
@@ -210,11 +216,14 @@ export async function start(
       (own) => keepHistoryShort({ store, cache, clock, log, signal: own }),
       (own) =>
         renewPki(config.dataDir, { hosts, clock, signal: own, log }, (renewed) => {
+          current = renewed;
           https.setCertificates(tlsOf(renewed));
+          ensureKubeconfigs(config.dataDir, renewed, { server: localServer });
         }),
       async (own) => {
         try {
-          await bootstrap({ scheme, reader, resources, log, signal: own });
+          const place = placeOf(settings, pki, https.port);
+          await bootstrap({ scheme, reader, resources, log, signal: own, place });
         } catch (error) {
           reject(error);
           throw error;
@@ -242,6 +251,18 @@ async function finish(running: Running, https: HttpsServer, store: Store): Promi
   }
 }
 
+const FRONT_PROXIES = ['front-proxy-client'] as const;
+
+const placeOf = (settings: Settings, pki: Pki, port: number): ServerPlace => ({
+  advertiseAddress: settings.advertiseAddress,
+  port,
+  serviceIp: settings.serviceIp,
+  clusterDnsIp: settings.clusterDnsIp,
+  clientCaPem: pki.ca.certPem,
+  frontProxyCaPem: pki.frontProxyCa.certPem,
+  frontProxyNames: FRONT_PROXIES,
+});
+
 function tlsOf(pki: Pki) {
   return {
     key: pki.server.keyPem,
@@ -261,6 +282,7 @@ type Settings = {
   advertiseAddress: string;
   clusterDomain: string;
   serviceIp: string;
+  clusterDnsIp: string;
   addresses: string[];
   issuer: string;
   audiences: readonly string[];
@@ -272,11 +294,13 @@ function settle(config: ApiServerConfig): Settings {
   const own = isWildcard(bindAddress) ? defaultAddress() : bindAddress;
   const advertiseAddress = config.advertiseAddress ?? own;
   const issuer = config.serviceAccountIssuer ?? DEFAULT_ISSUER;
+  const serviceRange = config.serviceClusterIpRange ?? DEFAULT_SERVICE_RANGE;
   return {
     bindAddress,
     advertiseAddress,
     clusterDomain: config.clusterDomain ?? DEFAULT_CLUSTER_DOMAIN,
-    serviceIp: firstAddress(config.serviceClusterIpRange ?? DEFAULT_SERVICE_RANGE),
+    serviceIp: firstAddress(serviceRange),
+    clusterDnsIp: addressAt(serviceRange, DNS_ADDRESS),
     addresses: [...new Set([advertiseAddress, own, ...(config.extraHosts ?? [])])],
     issuer,
     audiences: config.apiAudiences ?? [issuer],
