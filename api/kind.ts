@@ -117,6 +117,9 @@ export type Subresource =
     }
   | {
       type: 'handler';
+      /** Given where the generic verbs serve it, as they do `status`; else a handler must exist. */
+      prepareForUpdate?(object: KubeObject, old: KubeObject): void;
+      validateUpdate?(object: KubeObject, old: KubeObject): FieldError[];
       verbs: readonly string[];
       /** Group, version and kind of the body, where it differs from the parent's. */
       body?: { group: string; version: string; kind: string };

@@ -14,7 +14,6 @@ import type { Handler, RequestInfo, ServerRequest, ServerResponse } from '#apise
 import { answerStatus } from '#apiserver/resource/answer.ts';
 import { StoreUnavailableError } from '#apiserver/store/store.ts';
 import type { UserInfo } from '#apiserver/user.ts';
-import { loadYaml, mentionsYaml } from '#apiserver/yaml.ts';
 
 /** Requests being worked on at once, watches and streams apart. Upstream: 400 reads, 200 writes. */
 const MAX_IN_FLIGHT = 600;
@@ -64,12 +63,6 @@ export function createPipeline(config: PipelineConfig): Pipeline {
     let response: ServerResponse;
     let counted = false;
     try {
-      if (
-        mentionsYaml(request.headers['accept']) ||
-        mentionsYaml(request.headers['content-type'])
-      ) {
-        await loadYaml();
-      }
       info = parseRequestInfo(request.method, request.url);
       const user = await authenticate(authenticator, authorizer, request);
       if (info.verb !== 'watch') {

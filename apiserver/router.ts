@@ -1,4 +1,5 @@
 import type { Kind } from '#api/kind.ts';
+import { ALL_VERBS } from '#api/kind.ts';
 import { failure } from '#api/status.ts';
 import type { KubeObject } from '#api/types.ts';
 import type { RequestInfo, ServerRequest, ServerResponse } from '#apiserver/request.ts';
@@ -64,12 +65,15 @@ export function createRouter(options: {
       if (!kind) return unknownResource(server, info);
       const call: Call = { server, kind, info, request, user };
       const handler = handlerOf(info);
-      if (handler) return handler.handle(context, handlerRequest(call));
+      if (handler) {
+        if (!verbsOf(kind, info.subresource).includes(info.verb)) throw methodNotAllowed();
+        return handler.handle(context, handlerRequest(call));
+      }
       if (info.rest !== '') throw nothingThere();
       if (info.subresource !== '') {
         const part = kind.subresources?.[info.subresource];
         if (!part) throw nothingThere();
-        if (part.type === 'handler') throw methodNotAllowed();
+        if (part.type === 'handler' && !part.prepareForUpdate) throw methodNotAllowed();
       }
       return handleVerb(call);
     },
@@ -81,6 +85,13 @@ export function createRouter(options: {
       await handler.connect(context, handlerRequest(call), connection);
     },
   };
+}
+
+/** What may be asked of a handler: the verbs of its subresource, or of its create-only kind. */
+function verbsOf(kind: Kind, subresource: string): readonly string[] {
+  const part = subresource === '' ? kind : kind.subresources?.[subresource];
+  const verbs = part && 'verbs' in part ? part.verbs : undefined;
+  return verbs ?? ALL_VERBS;
 }
 
 export const nothingThere = (): Error =>

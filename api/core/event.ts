@@ -50,6 +50,7 @@ export const event = defineKind<Event>({
   singular: 'event',
   shortNames: ['ev'],
   scope: 'Namespaced',
+  createOnUpdate: true,
   schema: 'CoreV1Event',
   fieldRules: [coreRules, metaRules],
   generation: 'none',

@@ -1,3 +1,4 @@
+import { validateNode, validateNodeStatus, validateNodeUpdate } from '#api/core/node-validate.ts';
 import { coreRules } from '#api/core/core-rules.ts';
 import { podSpecRules } from '#api/core/pod-spec-rules.ts';
 import { defineKind } from '#api/kind.ts';
@@ -22,7 +23,7 @@ export const node = defineKind<Node>({
   fieldRules: [coreRules, podSpecRules, metaRules],
   generation: 'none',
   subresources: {
-    status: { type: 'status', prepareForUpdate: keepSpec },
+    status: { type: 'status', prepareForUpdate: keepSpec, validateUpdate: validateNodeStatus },
     proxy: {
       type: 'handler',
       verbs: ['create', 'delete', 'get', 'patch', 'update'],
@@ -72,6 +73,8 @@ export const node = defineKind<Node>({
     if (object.spec.podCIDR && !object.spec.podCIDRs) object.spec.podCIDRs = [object.spec.podCIDR];
   },
   prepareForUpdate: keepStatus,
+  validate: validateNode,
+  validateUpdate: validateNodeUpdate,
 });
 
 function keepSpec(object: Record<string, unknown>, old: Record<string, unknown>): void {

@@ -14,6 +14,7 @@ export const serviceAccount = defineKind<ServiceAccount>({
   singular: 'serviceaccount',
   shortNames: ['sa'],
   scope: 'Namespaced',
+  returnsDeleted: true,
   schema: 'V1ServiceAccount',
   fieldRules: [coreRules, podSpecRules, metaRules],
   generation: 'none',

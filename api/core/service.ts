@@ -1,9 +1,15 @@
+import { prepareServiceForCreate, prepareServiceForUpdate } from '#api/core/service-prepare.ts';
+import {
+  validateService,
+  validateServiceStatus,
+  validateServiceUpdate,
+} from '#api/core/service-validate.ts';
 import { coreRules } from '#api/core/core-rules.ts';
 import { defineKind } from '#api/kind.ts';
 import { AGE, formatMap, joinOr, NONE, text, wide } from '#api/meta/columns.ts';
 import { metaRules } from '#api/meta/meta-rules.ts';
-import { keepStatus, STATUS } from '#api/meta/status-part.ts';
 import type { Service } from '#api/types.ts';
+import { nameIsDnsLabel } from '#api/validate-names.ts';
 
 const AFFINITY_SECONDS = 10_800;
 
@@ -17,11 +23,13 @@ export const service = defineKind<Service>({
   shortNames: ['svc'],
   categories: ['all'],
   scope: 'Namespaced',
+  createOnUpdate: true,
+  returnsDeleted: true,
   schema: 'V1Service',
   fieldRules: [coreRules, metaRules],
   generation: 'none',
   subresources: {
-    status: STATUS,
+    status: { type: 'status', validateUpdate: validateServiceStatus },
     proxy: {
       type: 'handler',
       verbs: ['create', 'delete', 'get', 'patch', 'update'],
@@ -43,10 +51,11 @@ export const service = defineKind<Service>({
   ],
 
   defaults: defaultService,
-  prepareForCreate(object) {
-    object.status = { loadBalancer: {} };
-  },
-  prepareForUpdate: keepStatus,
+  prepareForCreate: prepareServiceForCreate,
+  prepareForUpdate: prepareServiceForUpdate,
+  validateName: nameIsDnsLabel,
+  validate: validateService,
+  validateUpdate: validateServiceUpdate,
 });
 
 function defaultService(object: Service): void {

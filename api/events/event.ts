@@ -46,6 +46,7 @@ export const eventsEvent = defineKind({
   singular: 'event',
   shortNames: ['ev'],
   scope: 'Namespaced',
+  createOnUpdate: true,
   schema: 'EventsV1Event',
   fieldRules: [eventsRules, coreRules, metaRules],
   generation: 'none',

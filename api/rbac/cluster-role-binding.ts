@@ -14,6 +14,7 @@ export const clusterRoleBinding = defineKind<ClusterRoleBinding>({
   plural: 'clusterrolebindings',
   singular: 'clusterrolebinding',
   scope: 'Cluster',
+  createOnUpdate: true,
   schema: 'V1ClusterRoleBinding',
   fieldRules: [rbacRules, metaRules],
   generation: 'none',

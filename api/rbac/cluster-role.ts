@@ -13,6 +13,7 @@ export const clusterRole = defineKind<ClusterRole>({
   plural: 'clusterroles',
   singular: 'clusterrole',
   scope: 'Cluster',
+  createOnUpdate: true,
   schema: 'V1ClusterRole',
   fieldRules: [rbacRules, metaRules],
   generation: 'none',

@@ -14,6 +14,7 @@ export const roleBinding = defineKind<RoleBinding>({
   plural: 'rolebindings',
   singular: 'rolebinding',
   scope: 'Namespaced',
+  createOnUpdate: true,
   schema: 'V1RoleBinding',
   fieldRules: [rbacRules, metaRules],
   generation: 'none',

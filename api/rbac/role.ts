@@ -13,6 +13,7 @@ export const role = defineKind<Role>({
   plural: 'roles',
   singular: 'role',
   scope: 'Namespaced',
+  createOnUpdate: true,
   schema: 'V1Role',
   fieldRules: [rbacRules, metaRules],
   generation: 'none',

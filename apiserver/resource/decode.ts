@@ -7,7 +7,7 @@ import type { Scheme } from '#api/scheme.ts';
 import type { Definitions, Schema } from '#api/schema.ts';
 import { badRequestError } from '#api/status.ts';
 import type { KubeObject } from '#api/types.ts';
-import { yamlToJson } from '#apiserver/yaml.ts';
+import { yamlToJson } from '#api/yaml.ts';
 import { bodyType } from '#apiserver/negotiate.ts';
 
 /** What happens to unknown and duplicate fields. Source: Kubernetes "Field validation". */
@@ -120,7 +120,8 @@ export function checkType(kind: Kind, value: unknown, body: Uint8Array | null): 
   if (version.split('/').length > 2) {
     throw unrecognizedError(kind.kind, `unexpected GroupVersion string: ${version}`, text());
   }
-  if (typeof kind.schema !== 'string') {
+  // Custom kinds have no type to take the names from; a ref is a built-in body (TokenRequest).
+  if (typeof kind.schema !== 'string' && kind.schema.ref === undefined) {
     const missing = !value['kind'] ? 'Kind' : !value['apiVersion'] ? 'apiVersion' : '';
     if (missing) {
       throw unrecognizedError(kind.kind, `Object '${missing}' is missing in '${text()}'`, text());

@@ -1,3 +1,4 @@
+import { managerOf } from '#api/apply.ts';
 import { notSupported } from '#api/field-error.ts';
 import { invalidError } from '#api/status.ts';
 import type { RequestInfo, ServerRequest } from '#apiserver/request.ts';
@@ -39,10 +40,4 @@ export function readWriteOptions(
     fieldValidation: (fieldValidation || 'Warn') as FieldValidation,
     force: force === null ? undefined : force !== 'false' && force !== '0',
   };
-}
-
-/** metadata.managedFields names the client by what stands before the first slash. */
-export function managerOf(userAgent: string | undefined): string {
-  const name = (userAgent ?? '').split('/')[0] ?? '';
-  return name === '' ? 'unknown' : name.slice(0, 128);
 }

@@ -116,7 +116,7 @@ async function writeScale(
       else delete object.metadata.resourceVersion;
       return object;
     },
-    options,
+    { ...options, subresource: 'scale' },
   );
   return answerObject(scaleOf(written.object, part), format, 200, options.warnings);
 }

@@ -102,7 +102,9 @@ async function prepare(
   keepServerMetadata(object, old);
   const part = subresource === '' ? undefined : kind.subresources?.[subresource];
   const errors =
-    part?.type === 'status' ? prepareStatus(part, object, old) : prepareWhole(kind, object, old);
+    part && part.type !== 'scale'
+      ? prepareStatus(part, object, old)
+      : prepareWhole(kind, object, old);
   refuse(kind, name, errors);
   const validating = rules.validate();
   if (validating) await validating;
@@ -127,7 +129,7 @@ function prepareWhole(kind: Kind, object: KubeObject, old: KubeObject): FieldErr
 
 /** A status write changes status and metadata, or what the kind's subresource says. */
 function prepareStatus(
-  part: Subresource & { type: 'status' },
+  part: Exclude<Subresource, { type: 'scale' }>,
   object: KubeObject,
   old: KubeObject,
 ): FieldError[] {

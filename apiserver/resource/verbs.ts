@@ -42,7 +42,12 @@ export function handleVerb(call: Call): Promise<ServerResponse> {
   const { kind, info } = call;
   const part = info.subresource === '' ? undefined : kind.subresources?.[info.subresource];
   if (part?.type === 'scale') return handleScale(call);
-  const verbs: readonly string[] = part ? ['get', 'patch', 'update'] : (kind.verbs ?? ALL_VERBS);
+  const verbs: readonly string[] =
+    part?.type === 'handler'
+      ? part.verbs
+      : part
+        ? ['get', 'patch', 'update']
+        : (kind.verbs ?? ALL_VERBS);
   if (!verbs.includes(info.verb)) throw methodNotAllowed();
   switch (info.verb) {
     case 'get':
