@@ -1,6 +1,12 @@
 import { spawn } from 'node:child_process';
 import { errorText, type Log, silentLog } from '#base/log.ts';
-import { type Ruleset, rulesetChanges, type TableName, wholeTable } from './ruleset.ts';
+import {
+  emptyRuleset,
+  type Ruleset,
+  rulesetChanges,
+  type TableName,
+  wholeTable,
+} from './ruleset.ts';
 
 /** A transaction that takes longer hangs: a full load of a thousand Services takes half a second. */
 const NFT_TIMEOUT_MS = 20_000;
@@ -16,13 +22,16 @@ export type NftWriterOptions = {
   log?: Log;
 };
 
+/** `before` is what the table held; empty when that is not known. */
+export type Written = { commands: number; whole: boolean; before: Ruleset };
+
 /** The one that writes our table; all writes pass through it, one after the other. */
 export type NftWriter = {
   /**
    * Makes the table hold `rules`: the first time, and after a failure, as a whole, otherwise by what
    * differs. Rejects when even the whole table is refused; the kernel then keeps what it had.
    */
-  apply(rules: Ruleset): Promise<{ commands: number; whole: boolean }>;
+  apply(rules: Ruleset): Promise<Written>;
   /** Writes the whole table again when somebody else removed it; true when that was so. */
   verify(): Promise<boolean>;
   /** Removes the table. Nothing to remove is no error. */
@@ -41,13 +50,14 @@ export function createNftWriter(options: NftWriterOptions): NftWriter {
     return result;
   }
 
-  async function write(rules: Ruleset): Promise<{ commands: number; whole: boolean }> {
+  async function write(rules: Ruleset): Promise<Written> {
+    const before = applied ?? emptyRuleset();
     if (applied) {
       const changes = rulesetChanges(table, applied, rules);
       try {
         if (changes.length > 0) await runNft(command, changes.join('\n'));
         applied = rules;
-        return { commands: changes.length, whole: false };
+        return { commands: changes.length, whole: false, before };
       } catch (error) {
         log.warn('nftables refused a change; writing the whole table', {
           error: errorText(error),
@@ -58,7 +68,7 @@ export function createNftWriter(options: NftWriterOptions): NftWriter {
     const commands = wholeTable(table, skeleton, rules);
     await runNft(command, commands.join('\n'));
     applied = rules;
-    return { commands: commands.length, whole: true };
+    return { commands: commands.length, whole: true, before };
   }
 
   return {

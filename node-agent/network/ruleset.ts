@@ -12,6 +12,8 @@ export type Ruleset = {
    * declaration needs another name.
    */
   sets: Map<string, string>;
+  /** Not written: where UDP goes, `address port` (address '' for node ports) → target addresses. */
+  datagrams: Map<string, readonly string[]>;
 };
 
 export type TableName = {
@@ -20,7 +22,7 @@ export type TableName = {
 };
 
 export function emptyRuleset(): Ruleset {
-  return { chains: new Map(), elements: new Map(), sets: new Map() };
+  return { chains: new Map(), elements: new Map(), sets: new Map(), datagrams: new Map() };
 }
 
 /** Elements per command: nft's own parser slows down on very long lines. */

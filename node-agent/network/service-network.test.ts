@@ -194,10 +194,7 @@ test('leaving the cluster, a pod has the node address', { skip }, async () => {
 test('changes are written alone, and the table heals', { skip }, async () => {
   const slices = input.slices.map((s) => (s.metadata.name === 'two' ? slice('two', [PODS.b]) : s));
   const changed = await writer.apply(serviceRules({ ...input, slices }));
-  assert.deepEqual(
-    { ...changed, commands: changed.commands < 5 },
-    { commands: true, whole: false },
-  );
+  assert.deepEqual([changed.whole, changed.commands < 5], [false, true]);
   assert.deepEqual(names(times(6, () => ask('a', '10.96.0.1'))), new Set(['b']));
   assert.equal((await writer.apply(serviceRules({ ...input, slices }))).commands, 0);
 

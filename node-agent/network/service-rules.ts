@@ -23,6 +23,9 @@ export type ServiceRulesInput = {
 /** The label by which a slice names its Service. */
 export const SERVICE_NAME_LABEL = 'kubernetes.io/service-name';
 
+/** Whoever sets this label brings a proxy of their own. */
+const PROXY_NAME_LABEL = 'service.kubernetes.io/service-proxy-name';
+
 /** Affinity when a Service asks for it without saying for how long. Source: Service API. */
 const DEFAULT_AFFINITY_SECONDS = 10_800;
 /** nft's names end at 128 bytes; the hash in front keeps shortened ones apart. */
@@ -46,6 +49,7 @@ export function serviceRules(input: ServiceRulesInput): Ruleset {
   const rules = emptyRuleset();
   const add = elementAdder(rules);
   for (const service of services) {
+    if (service.metadata.labels?.[PROXY_NAME_LABEL] !== undefined) continue;
     const own = byService.get(`${service.metadata.namespace}/${service.metadata.name}`) ?? [];
     addService(rules, service, own, node);
   }
@@ -135,6 +139,7 @@ function addPort(rules: Ruleset, context: PortContext): void {
   const internal = spec.internalTrafficPolicy === 'Local' ? 'loc' : 'svc';
   const internalTargets = internal === 'loc' ? targets.local : targets.cluster;
   for (const address of addressesOf(spec.clusterIPs ?? [spec.clusterIP ?? ''], node)) {
+    noteDatagrams(rules, context, address, port.port, internalTargets);
     if (internalTargets.length > 0) add('service-ips', key(address), `goto ${internal}-${id}`);
     else add('no-endpoint-ips', key(address), refusal);
   }
@@ -189,6 +194,9 @@ function addExternal(
     if (targets.cluster.length > 0) add(map, element, `goto ${chain}`);
     if ((onlyLocal ? targets.local : targets.cluster).length === 0) add(empty, element, refusal);
   };
+  for (const address of [...outside.external, ...outside.balancer])
+    noteDatagrams(rules, context, address, port.port, targets.cluster);
+  if (port.nodePort) noteDatagrams(rules, context, '', port.nodePort, targets.cluster);
   for (const address of outside.external)
     route('service-ips', 'no-endpoint-ips', key(address), `ext-${id}`);
   for (const address of outside.balancer)
@@ -197,6 +205,18 @@ function addExternal(
     const element = `${protocol} . ${port.nodePort}`;
     route('service-nodeports', 'no-endpoint-nodeports', element, `ext-${id}`);
   }
+}
+
+function noteDatagrams(
+  rules: Ruleset,
+  { port: { protocol } }: PortContext,
+  address: string,
+  port: number,
+  targets: readonly Target[],
+): void {
+  if (protocol !== 'UDP') return;
+  const addresses = targets.map((target) => target.address);
+  rules.datagrams.set(`${address} ${port}`, addresses);
 }
 
 /** The chain that chooses a target: by chance, or the one that the client had before. */
@@ -219,7 +239,8 @@ function addPickChain(rules: Ruleset, kind: 'svc' | 'loc', context: PortContext)
     const hash = createHash('sha1')
       .update(`${id} ${timeoutSeconds} ${target.address}`)
       .digest('hex');
-    return { target, suffix: `${hash.slice(0, 8)}-${target.address}/${target.port}` };
+    const readable = target.address.replaceAll(':', '-');
+    return { target, suffix: `${hash.slice(0, 8)}-${readable}/${target.port}` };
   });
   for (const { target, suffix } of members) {
     rules.sets.set(`aff-${suffix}`, declaration);

@@ -9,6 +9,7 @@ import type { Informers } from '#client/informer-factory.ts';
 import { endpointSlices, pods, services } from '#client/resources.ts';
 import { gatewayOf } from './addresses.ts';
 import { writeCniConfig } from './cni.ts';
+import { forgetFlows, staleFlows } from './conntrack.ts';
 import { createForwarder } from './dns/forward.ts';
 import { type DnsServerOptions, startDnsServer } from './dns/server.ts';
 import { informerView } from './dns/view.ts';
@@ -165,7 +166,8 @@ async function keepRules(context: Context, signal: AbortSignal): Promise<void> {
       hostPorts: hostPortsOf(podInformer.list()),
     });
     try {
-      const { commands, whole } = await writer.apply(rules);
+      const { commands, whole, before } = await writer.apply(rules);
+      if (!whole) await forgetFlows(staleFlows(before, rules), log);
       if (commands > 0) log.debug('wrote service rules', { commands, whole });
       failures = 0;
       context.onReady();
