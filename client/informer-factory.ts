@@ -21,6 +21,8 @@ export type InformerOptions<T extends KubeObject> = {
 export type Informers = {
   /** Starts on first use. */
   of<T extends KubeObject>(resource: Resource<T>, options?: InformerOptions<T>): Informer<T>;
+  /** The informer of whole objects everywhere, if someone has asked for it already. */
+  existing(resource: Resource): Informer | undefined;
   /** Stops and forgets an informer nobody needs any more (a CRD that is gone). */
   drop(resource: Resource, options?: InformerOptions<KubeObject>): void;
   /** Resolves when every informer asked for so far has its first list. */
@@ -86,6 +88,7 @@ export function createInformers(api: Api, options: InformersOptions): Informers 
       }
       return entry.cache as unknown as Informer<T>;
     },
+    existing: (resource) => entries.get(nameOf(resource, {}))?.cache,
     drop(resource, selection = {}) {
       const name = nameOf(resource, selection);
       entries.get(name)?.stop.abort(new Error(`informer of ${resource.resource} dropped`));

@@ -2,6 +2,7 @@ import type { ControllerDefinition } from '#controllers/definition.ts';
 import { deploymentController } from '#controllers/deployment-controller.ts';
 import { endpointsController } from '#controllers/endpoints-controller.ts';
 import { endpointSliceController } from '#controllers/endpointslice-controller.ts';
+import { garbageCollectorController } from '#controllers/garbage-collector-controller.ts';
 import { namespaceController } from '#controllers/namespace-controller.ts';
 import { replicaSetController } from '#controllers/replicaset-controller.ts';
 import { rootCaController } from '#controllers/root-ca-controller.ts';
@@ -16,4 +17,5 @@ export const controllers: readonly ControllerDefinition[] = [
   deploymentController,
   endpointSliceController,
   endpointsController,
+  garbageCollectorController,
 ];
