@@ -1,10 +1,13 @@
 import { appsRules } from '#api/apps/apps-rules.ts';
+import { checkReplicaCounts, checkSelectorAndTemplate } from '#api/apps/workload-validate.ts';
 import { defaultPodTemplate } from '#api/core/pod-defaults.ts';
 import { podRules } from '#api/core/pod-rules.ts';
 import { defineKind } from '#api/kind.ts';
 import { AGE, integer, selectorColumn, templateColumns } from '#api/meta/columns.ts';
-import { ownedStatus, SCALE, STATUS } from '#api/meta/status-part.ts';
-import type { ReplicaSet } from '#api/types.ts';
+import { ownedStatus, SCALE } from '#api/meta/status-part.ts';
+import type { KubeObject, ReplicaSet } from '#api/types.ts';
+import type { Errors } from '#api/validate.ts';
+import { checkImmutable, checkNotNegative } from '#api/validate.ts';
 
 /** Source: apps/v1 ReplicaSet. */
 export const replicaSet = defineKind<ReplicaSet>({
@@ -19,7 +22,7 @@ export const replicaSet = defineKind<ReplicaSet>({
   schema: 'V1ReplicaSet',
   fieldRules: [appsRules, ...podRules],
   generation: 'spec',
-  subresources: { status: STATUS, scale: SCALE },
+  subresources: { status: { type: 'status', validateUpdate: validateStatus }, scale: SCALE },
   selectableFields: { 'status.replicas': (object) => String(object.status?.replicas ?? 0) },
   ageColumn: false,
   columns: [
@@ -44,4 +47,34 @@ export const replicaSet = defineKind<ReplicaSet>({
     object.spec.template ??= {};
     defaultPodTemplate(object.spec.template);
   },
+  validate(object) {
+    const errors: Errors = [];
+    const { spec } = object;
+    if (!spec) return errors;
+    checkNotNegative(errors, 'spec.replicas', spec.replicas);
+    checkNotNegative(errors, 'spec.minReadySeconds', spec.minReadySeconds);
+    checkSelectorAndTemplate(errors, 'spec', spec, {
+      emptySelector: 'empty selector is invalid for deployment',
+      deadline: 'forbidden',
+    });
+    return errors;
+  },
+  validateUpdate(object, old) {
+    const errors: Errors = [];
+    checkImmutable(errors, 'spec.selector', object.spec?.selector, old.spec?.selector);
+    return errors;
+  },
 });
+
+function validateStatus(object: KubeObject): Errors {
+  const errors: Errors = [];
+  const { status } = object as unknown as ReplicaSet;
+  if (!status) return errors;
+  checkReplicaCounts(errors, status, [
+    'fullyLabeledReplicas',
+    'readyReplicas',
+    'availableReplicas',
+  ]);
+  checkNotNegative(errors, 'status.observedGeneration', status.observedGeneration);
+  return errors;
+}

@@ -1,4 +1,5 @@
 import { coreRules } from '#api/core/core-rules.ts';
+import { validateEvent } from '#api/core/event-validate.ts';
 import type { Column } from '#api/kind.ts';
 import { defineKind } from '#api/kind.ts';
 import { integer, text, wide } from '#api/meta/columns.ts';
@@ -60,6 +61,7 @@ export const event = defineKind<Event>({
   ageColumn: false,
   columns: eventColumns,
   defaults: defaultEvent,
+  validate: validateEvent,
 });
 
 /** Core events always show these fields, times as null while unknown. */

@@ -43,7 +43,7 @@ export const namespace = defineKind<Namespace>({
     object.status ??= {};
     if (object.metadata.name) {
       object.metadata.labels ??= {};
-      object.metadata.labels[NAME_LABEL] ??= object.metadata.name;
+      object.metadata.labels[NAME_LABEL] = object.metadata.name;
     }
   },
   prepareForCreate(object) {

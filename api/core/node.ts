@@ -4,11 +4,25 @@ import { podSpecRules } from '#api/core/pod-spec-rules.ts';
 import { defineKind } from '#api/kind.ts';
 import { AGE, NONE, text, wide } from '#api/meta/columns.ts';
 import { metaRules } from '#api/meta/meta-rules.ts';
+import { canonicalResources } from '#api/meta/resource-list.ts';
 import { keepStatus } from '#api/meta/status-part.ts';
 import type { Node } from '#api/types.ts';
 
 const ROLE_LABEL_PREFIX = 'node-role.kubernetes.io/';
 const ROLE_LABEL = 'kubernetes.io/role';
+
+const EMPTY_INFO = {
+  machineID: '',
+  systemUUID: '',
+  bootID: '',
+  kernelVersion: '',
+  osImage: '',
+  containerRuntimeVersion: '',
+  kubeletVersion: '',
+  kubeProxyVersion: '',
+  operatingSystem: '',
+  architecture: '',
+};
 
 /** Source: core/v1 Node. */
 export const node = defineKind<Node>({
@@ -57,18 +71,14 @@ export const node = defineKind<Node>({
     const { status } = object;
     status.daemonEndpoints ??= {};
     status.daemonEndpoints.kubeletEndpoint ??= { Port: 0 };
-    status.nodeInfo ??= {
-      machineID: '',
-      systemUUID: '',
-      bootID: '',
-      kernelVersion: '',
-      osImage: '',
-      containerRuntimeVersion: '',
-      kubeletVersion: '',
-      kubeProxyVersion: '',
-      operatingSystem: '',
-      architecture: '',
-    };
+    status.nodeInfo = { ...EMPTY_INFO, ...status.nodeInfo };
+    canonicalResources(status.capacity);
+    canonicalResources(status.allocatable);
+    for (const condition of status.conditions ?? []) {
+      // Times are always shown, and as null while unknown.
+      condition.lastHeartbeatTime ??= null as never;
+      condition.lastTransitionTime ??= null as never;
+    }
     if (!status.allocatable && status.capacity) status.allocatable = { ...status.capacity };
     if (object.spec.podCIDR && !object.spec.podCIDRs) object.spec.podCIDRs = [object.spec.podCIDR];
   },

@@ -109,7 +109,7 @@ function checkTolerationUpdate(
   now: readonly Toleration[],
   before: readonly Toleration[],
 ): void {
-  const bare = ({ tolerationSeconds: _, ...others }: Toleration) => others;
+  const bare = (toleration: Toleration) => ({ ...toleration, tolerationSeconds: undefined });
   const kept = before.every((old) => now.some((one) => sameMeaning(bare(one), bare(old))));
   if (!kept) {
     const rule = 'existing toleration can not be modified except its tolerationSeconds';

@@ -204,7 +204,8 @@ function checkLabelKeys(
 export function checkSpread(errors: Errors, path: string, constraints: readonly Spread[]): void {
   for (const [i, constraint] of constraints.entries()) {
     const at = `${path}[${i}]`;
-    const { maxSkew = 0, topologyKey, whenUnsatisfiable, minDomains } = constraint;
+    const { topologyKey, whenUnsatisfiable, minDomains } = constraint;
+    const maxSkew = constraint.maxSkew ?? 0;
     if (maxSkew <= 0) errors.push(invalid(`${at}.maxSkew`, maxSkew, POSITIVE));
     if (!topologyKey) errors.push(required(`${at}.topologyKey`, 'can not be empty'));
     checkEnum(errors, `${at}.whenUnsatisfiable`, whenUnsatisfiable, [

@@ -1,5 +1,6 @@
 import { prepareServiceForCreate, prepareServiceForUpdate } from '#api/core/service-prepare.ts';
 import {
+  isExternallyAccessible,
   validateService,
   validateServiceStatus,
   validateServiceUpdate,
@@ -79,9 +80,9 @@ function defaultService(object: Service): void {
     }
   }
   const { type } = spec;
-  const external = type === 'NodePort' || type === 'LoadBalancer';
+  const external = isExternallyAccessible(spec);
   if (external && !spec.externalTrafficPolicy) spec.externalTrafficPolicy = 'Cluster';
-  if ((external || type === 'ClusterIP') && !spec.internalTrafficPolicy) {
+  if (type !== 'ExternalName' && !spec.internalTrafficPolicy) {
     spec.internalTrafficPolicy = 'Cluster';
   }
   if (type === 'LoadBalancer') spec.allocateLoadBalancerNodePorts ??= true;

@@ -157,7 +157,8 @@ const DISK_ID =
 const BLOB_URI = 'https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd';
 
 const checkAzureDisk: Check<'azureDisk'> = (errors, at, source) => {
-  const { cachingMode, kind, diskURI = '' } = source;
+  const { cachingMode, kind } = source;
+  const diskURI = source.diskURI ?? '';
   need(errors, at, source, 'diskName', 'diskURI');
   if (cachingMode !== undefined) {
     checkEnum(errors, `${at}.cachingMode`, cachingMode, ['None', 'ReadOnly', 'ReadWrite']);

@@ -1,5 +1,6 @@
 import { coreRules } from '#api/core/core-rules.ts';
 import { event, EVENT_TTL_SECONDS, eventColumns } from '#api/core/event.ts';
+import { validateNewStyleEvent, validateNewStyleUpdate } from '#api/core/event-validate.ts';
 import { eventsRules } from '#api/events/events-rules.ts';
 import { defineKind } from '#api/kind.ts';
 import { metaRules } from '#api/meta/meta-rules.ts';
@@ -77,7 +78,12 @@ export const eventsEvent = defineKind({
     object['deprecatedFirstTimestamp'] ??= null;
     object['deprecatedLastTimestamp'] ??= null;
   },
+  // Errors name the stored fields, as upstream's do.
+  validateCreate: (object) => validateNewStyleEvent(asStored(object)),
+  validateUpdate: (object, old) => validateNewStyleUpdate(asStored(object), asStored(old)),
 });
+
+const asStored = (object: KubeObject): Event => toStoredEvent(object) as unknown as Event;
 
 function regarding(object: KubeObject, field: string): string {
   const reference = (object['regarding'] ?? {}) as Record<string, unknown>;

@@ -1,9 +1,13 @@
+import { required } from '#api/field-error.ts';
 import { defineKind } from '#api/kind.ts';
 import { metaRules } from '#api/meta/meta-rules.ts';
 import { CREATED_AT } from '#api/rbac/rbac-columns.ts';
+import { checkRules } from '#api/rbac/rbac-validate.ts';
 import { rbacRules } from '#api/rbac/rbac-rules.ts';
+import { checkLabelSelector } from '#api/validate-labels.ts';
 import { isPathSegment } from '#api/validate-names.ts';
 import type { ClusterRole } from '#api/types.ts';
+import type { Errors } from '#api/validate.ts';
 
 /** Source: rbac.authorization.k8s.io/v1 ClusterRole. */
 export const clusterRole = defineKind<ClusterRole>({
@@ -24,5 +28,21 @@ export const clusterRole = defineKind<ClusterRole>({
   defaults(object) {
     // The rules are always shown, and as null when there are none.
     if (!object.rules?.length) (object as { rules: unknown }).rules = null;
+  },
+  validate(object) {
+    const errors: Errors = [];
+    checkRules(errors, object.rules ?? [], false);
+    if (object.aggregationRule) {
+      const selectors = object.aggregationRule.clusterRoleSelectors ?? [];
+      const path = 'aggregationRule.clusterRoleSelectors';
+      if (selectors.length === 0) {
+        const text = 'at least one clusterRoleSelector required if aggregationRule is non-nil';
+        errors.push(required(path, text));
+      }
+      for (const [i, selector] of selectors.entries()) {
+        checkLabelSelector(errors, `${path}[${i}]`, selector);
+      }
+    }
+    return errors;
   },
 });

@@ -1,9 +1,11 @@
 import { defineKind } from '#api/kind.ts';
 import { metaRules } from '#api/meta/meta-rules.ts';
 import { CREATED_AT } from '#api/rbac/rbac-columns.ts';
+import { checkRules } from '#api/rbac/rbac-validate.ts';
 import { rbacRules } from '#api/rbac/rbac-rules.ts';
 import { isPathSegment } from '#api/validate-names.ts';
 import type { Role } from '#api/types.ts';
+import type { Errors } from '#api/validate.ts';
 
 /** Source: rbac.authorization.k8s.io/v1 Role. */
 export const role = defineKind<Role>({
@@ -24,5 +26,10 @@ export const role = defineKind<Role>({
   defaults(object) {
     // The rules are always shown, and as null when there are none.
     if (!object.rules?.length) (object as { rules: unknown }).rules = null;
+  },
+  validate(object) {
+    const errors: Errors = [];
+    checkRules(errors, object.rules ?? [], true);
+    return errors;
   },
 });
