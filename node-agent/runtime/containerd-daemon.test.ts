@@ -11,12 +11,21 @@ import {
   stopContainerd,
 } from './containerd-daemon.ts';
 import { criVersion } from './containerd-probe.ts';
-import { mountsBelow, readProcess, withDescendants } from './containerd-processes.ts';
+import {
+  listProcesses,
+  mountsBelow,
+  readProcess,
+  withDescendants,
+} from './containerd-processes.ts';
+import { startLocalImages } from '#node-agent/images-local/start.ts';
+import { PAUSE_IMAGE } from '#node-agent/images-local/pause.ts';
+import { connectContainerd } from './containerd.ts';
+import type { PodSandboxConfig } from './service.ts';
 
 const missing = missingForContainerd(detectHost());
 const skip = missing.length > 0 && `no containerd of our own here: ${missing.join('; ')}`;
 const dir = mkdtempSync('/tmp/H-containerd-');
-const options = { dir, cniConfDir: join(dir, 'cni'), sandboxImage: 'gantry.internal/pause:1' };
+const options = { dir, cniConfDir: join(dir, 'cni'), sandboxImage: PAUSE_IMAGE };
 
 after(async () => {
   if (!skip) await stopContainerd(dir);
@@ -58,6 +67,17 @@ test('a daemon is started once, found again, healed after kill -9, and stopped',
   await stopContainerd(dir);
 });
 
+test('two starts at once give one daemon', { skip }, async () => {
+  const [a, b] = await Promise.all([ensureContainerd(options), ensureContainerd(options)]);
+  assert.deepEqual(a, b);
+  const { configFile, lockFile } = containerdPaths(dir);
+  assert.equal(listProcesses().filter(({ command }) => command.includes(configFile)).length, 1);
+  writeFileSync(lockFile, '4194304');
+  assert.deepEqual(await ensureContainerd(options), a, "a dead process's lock does not hold");
+  assert.equal(existsSync(lockFile), false);
+  await stopContainerd(dir);
+});
+
 test('a daemon that cannot start says why', { skip }, async () => {
   const host = { ...detectHost(), containerd: '/bin/false' };
   await assert.rejects(ensureContainerd({ ...options, host }), /containerd ended at its start/);
@@ -75,6 +95,53 @@ test('state of an earlier boot is forgotten', { skip }, async () => {
   await ensureContainerd(options);
   assert.equal(existsSync(join(stateDir, 'stale')), false);
 });
+
+test('pods outlive the daemon, and end with the instance even when it is dead', {
+  skip,
+}, async () => {
+  const stop = new AbortController();
+  const storeDir = join(dir, 'images');
+  const local = await startLocalImages({ storeDir }, { signal: stop.signal });
+  const { registries } = local;
+  const first = await ensureContainerd({ ...options, registries });
+  const client = connectContainerd({ endpoint: first.endpoint });
+  try {
+    const sandbox = await client.runPodSandbox(hostPod, '');
+    const pause = () => listProcesses().filter(({ command }) => command[0] === '/pause');
+    const [before, ...others] = pause().filter(({ parent }) => isShimOf(parent, first.endpoint));
+    assert.ok(before && others.length === 0);
+
+    process.kill(first.pid, 'SIGKILL');
+    while (readProcess(first.pid)) await new Promise((done) => setImmediate(done));
+    assert.ok(readProcess(before.pid), 'the pod runs on without its daemon');
+    const second = await ensureContainerd({ ...options, registries });
+    assert.equal((await client.podSandboxStatus(sandbox)).state, 'SANDBOX_READY');
+
+    process.kill(second.pid, 'SIGKILL');
+    while (readProcess(second.pid)) await new Promise((done) => setImmediate(done));
+    await stopContainerd(dir);
+    assert.equal(readProcess(before.pid), undefined);
+    assert.equal(readFileSync('/proc/self/mountinfo', 'utf8').includes(dir), false);
+  } finally {
+    client.close();
+    stop.abort();
+    await local.done;
+  }
+});
+
+function isShimOf(pid: number, endpoint: string): boolean {
+  return readProcess(pid)?.command.includes(endpoint.replace('unix://', '')) ?? false;
+}
+
+const hostPod: PodSandboxConfig = {
+  metadata: { name: 'p', uid: 'p', namespace: 'n', attempt: 0 },
+  hostname: '',
+  logDirectory: '',
+  portMappings: [],
+  labels: {},
+  annotations: {},
+  linux: { securityContext: { namespaceOptions: { network: 'NODE' } } },
+};
 
 test('registries are written as hosts.toml', () => {
   setRegistries(dir, { 'gantry.internal': 'http://127.0.0.1:5000' });

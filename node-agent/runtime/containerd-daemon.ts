@@ -66,6 +66,7 @@ export type ContainerdPaths = Omit<ContainerdConfig, 'cniConfDir' | 'sandboxImag
   configFile: string;
   pidFile: string;
   bootFile: string;
+  lockFile: string;
   logFile: string;
   runDir: string;
 };
@@ -86,6 +87,7 @@ export function containerdPaths(dir: string): ContainerdPaths {
     configFile: join(root, 'config.toml'),
     pidFile: join(runDir, 'containerd.pid'),
     bootFile: join(runDir, 'boot-id'),
+    lockFile: join(runDir, 'start.lock'),
     logFile: join(root, 'containerd.log'),
     runDir,
   };
@@ -112,6 +114,26 @@ export async function ensureContainerd(options: EnsureContainerdOptions): Promis
     mkdirSync(dir, { recursive: true, mode: 0o711 });
   if (options.registries) setRegistries(options.dir, options.registries);
 
+  const unlock = await lockStart(paths, clock, signal);
+  try {
+    return await ensureLocked(paths, config, { host, clock, log, signal });
+  } finally {
+    unlock();
+  }
+}
+
+type StartContext = {
+  host: HostFacts;
+  clock: Clock;
+  log: Log;
+  signal: AbortSignal | undefined;
+};
+
+async function ensureLocked(
+  paths: ContainerdPaths,
+  config: string,
+  { host, clock, log, signal }: StartContext,
+): Promise<Containerd> {
   const endpoint = `unix://${paths.socket}`;
   let pid = findDaemon(paths);
   if (pid !== undefined && readIfThere(paths.configFile) !== config) {
@@ -126,6 +148,32 @@ export async function ensureContainerd(options: EnsureContainerdOptions): Promis
   }
   await untilReady(paths, pid, clock, signal);
   return { endpoint, pid, defaultRuntime: defaultRuntime(host) };
+}
+
+/**
+ * Of two that start at once, the second finds what the first has started. Otherwise it would leave
+ * a daemon behind that waits for the first one's database.
+ */
+async function lockStart(
+  { lockFile }: ContainerdPaths,
+  clock: Clock,
+  signal: AbortSignal | undefined,
+): Promise<() => void> {
+  const deadline = clock.now() + START_TIMEOUT_MS;
+  for (;;) {
+    try {
+      writeFileSync(lockFile, `${process.pid}`, { flag: 'wx' });
+      return () => rmSync(lockFile, { force: true });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    }
+    const holder = Number(readIfThere(lockFile) ?? '');
+    // An empty file is one that is just being written.
+    if (holder > 0 && !readProcess(holder)) rmSync(lockFile, { force: true });
+    else if (clock.now() > deadline)
+      throw new Error(`process ${holder} is starting the same containerd (${lockFile})`);
+    else await clock.sleep(POLL_MS, { signal });
+  }
 }
 
 /**
