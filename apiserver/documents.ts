@@ -1,5 +1,7 @@
-import type { Scheme } from '#api/scheme.ts';
+import type { Discovery, Document } from '#apiserver/discovery.ts';
 import type { RequestMetrics } from '#apiserver/metrics.ts';
+import type { Format } from '#apiserver/negotiate.ts';
+import type { ServerRequest, ServerResponse } from '#apiserver/request.ts';
 import { negotiate, notAcceptable } from '#apiserver/negotiate.ts';
 import { answerObject, answerText } from '#apiserver/resource/answer.ts';
 import { methodNotAllowed } from '#apiserver/resource/verbs.ts';
@@ -8,11 +10,45 @@ import { versionInfo } from '#apiserver/version.ts';
 
 /** What the server says about itself: version, metrics, discovery, OpenAPI. */
 export function documentRoutes(options: {
-  scheme: Scheme;
+  discovery: Discovery;
   metrics: RequestMetrics;
 }): readonly RouteHandler[] {
-  const { metrics } = options;
-  return [versionRoute, metricsRoute(metrics)];
+  const { metrics, discovery } = options;
+  return [versionRoute, metricsRoute(metrics), discoveryRoute(discovery)];
+}
+
+const discoveryRoute =
+  (discovery: Discovery): RouteHandler =>
+  (info, request) => {
+    if (info.isResource || !/^\/apis?(\/|$)/.test(info.path)) return null;
+    const accept = request.headers['accept'];
+    const document = discovery.document(info.path, accept);
+    if (!document) return null;
+    if (info.method !== 'GET' && info.method !== 'HEAD') throw methodNotAllowed();
+    return answerDocument(document, request);
+  };
+
+/** A ready-made document; 304 when the client has it already. */
+function answerDocument(document: Document, request: ServerRequest): ServerResponse {
+  const { body, contentType, etag } = document;
+  const headers: Record<string, string> = { 'cache-control': 'no-cache, private', vary: 'Accept' };
+  if (etag !== undefined) {
+    headers['etag'] = etag;
+    const known = request.headers['if-none-match'];
+    if (known?.split(',').some((tag) => tag.trim().replace(/^W\//, '') === etag)) {
+      return { status: 304, headers, body: '' };
+    }
+  }
+  const format = negotiateDocument(request.headers['accept'], contentType);
+  if (format) return answerObject(JSON.parse(Buffer.from(body).toString('utf8')), format);
+  return { status: 200, headers: { ...headers, 'content-type': contentType }, body };
+}
+
+/** Null: as the document is. */
+function negotiateDocument(accept: string | undefined, contentType: string): Format | null {
+  if (contentType !== 'application/json') return null;
+  const format = negotiate(accept);
+  return format.media === 'application/json' ? null : format;
 }
 
 const versionRoute: RouteHandler = (info, request) => {

@@ -20,9 +20,11 @@ import { createRbac } from '#apiserver/authz/rbac.ts';
 import { bootstrap } from '#apiserver/bootstrap.ts';
 import type { ServerPlace } from '#apiserver/bootstrap-service.ts';
 import { keepHistoryShort } from '#apiserver/compaction.ts';
+import { createDiscovery } from '#apiserver/discovery.ts';
 import { healthRoute } from '#apiserver/health.ts';
 import { ensureKubeconfigs } from '#apiserver/kubeconfig.ts';
 import { createMetrics } from '#apiserver/metrics.ts';
+import { openidRoute } from '#apiserver/openid.ts';
 import { createPipeline } from '#apiserver/pipeline.ts';
 import type { Pki } from '#apiserver/pki.ts';
 import { ensurePki, renewPki, servingHosts } from '#apiserver/pki.ts';
@@ -156,7 +158,11 @@ export async function start(
       nodeClient: () => ({ caPem: current.ca.certPem, ...current.kubeletClient }),
     });
 
+    let serverUrl = '';
     const metrics = createMetrics();
+    const discovery = createDiscovery(scheme, {
+      serverAddress: `${settings.advertiseAddress}:${config.securePort}`,
+    });
     let isReady = false;
     const readiness = {
       name: 'poststarthook/bootstrap',
@@ -182,7 +188,8 @@ export async function start(
           livez: [ping, stored],
           readyz: [ping, stored, readiness],
         }),
-        ...documentRoutes({ scheme, metrics }),
+        openidRoute(tokens, () => serverUrl),
+        ...documentRoutes({ discovery, metrics }),
       ],
     });
     const pipeline = createPipeline({
@@ -207,6 +214,7 @@ export async function start(
       log,
     });
     const url = `https://${settings.advertiseAddress}:${https.port}`;
+    serverUrl = url;
     const localServer = localUrl(settings.bindAddress, https.port);
     ensureKubeconfigs(config.dataDir, pki, { server: localServer });
     const { promise: ready, resolve, reject } = Promise.withResolvers<void>();

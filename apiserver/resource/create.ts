@@ -6,7 +6,7 @@ import type { KubeObject } from '#api/types.ts';
 import { validateObjectMeta } from '#api/validate-meta.ts';
 import { admission } from '#apiserver/resource/admit.ts';
 import { trackFields } from '#apiserver/resource/managed-fields.ts';
-import { fillNewMetadata, generateName } from '#apiserver/resource/metadata.ts';
+import { dropServerMetadata, fillNewMetadata, generateName } from '#apiserver/resource/metadata.ts';
 import type { ServerContext, WriteOptions, Written } from '#apiserver/resource/server-context.ts';
 import { nameOf } from '#apiserver/resource/server-context.ts';
 import { toStored } from '#apiserver/resource/views.ts';
@@ -51,6 +51,7 @@ async function createOnce(
   options: WriteOptions,
 ): Promise<Attempt> {
   const { namespace = '', name = '' } = object.metadata;
+  dropServerMetadata(object);
   trackFields(server, kind, '', null, object, options);
   const rules = admission(
     server,

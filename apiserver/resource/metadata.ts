@@ -24,13 +24,17 @@ export function generateName(base: string, random: Random): string {
 /** metadata.generation before anything has changed. */
 const FIRST_GENERATION = 1;
 
-/** What the server alone says about a new object. Mutates. */
-export function fillNewMetadata(object: KubeObject, kind: Kind, nowMs: number): void {
-  const { metadata } = object;
+/** What a client may not say about a new object is dropped. Mutates. */
+export function dropServerMetadata({ metadata }: KubeObject): void {
   delete metadata.deletionTimestamp;
   delete metadata.deletionGracePeriodSeconds;
   delete metadata.selfLink;
   delete metadata.resourceVersion;
+}
+
+/** What the server alone says about a new object. Mutates. */
+export function fillNewMetadata(object: KubeObject, kind: Kind, nowMs: number): void {
+  const { metadata } = object;
   metadata.uid = randomUUID();
   metadata.creationTimestamp = timestamp(nowMs);
   if (kind.generation === 'spec') metadata.generation = FIRST_GENERATION;
@@ -42,7 +46,7 @@ export function keepServerMetadata(object: KubeObject, old: KubeObject): void {
   const { metadata } = object;
   const stored = old.metadata;
   if (!metadata.uid) copyField(metadata, stored, 'uid');
-  if (!metadata.creationTimestamp) copyField(metadata, stored, 'creationTimestamp');
+  copyField(metadata, stored, 'creationTimestamp');
   if (!metadata.deletionTimestamp) copyField(metadata, stored, 'deletionTimestamp');
   if (metadata.deletionGracePeriodSeconds == null) {
     copyField(metadata, stored, 'deletionGracePeriodSeconds');
@@ -80,7 +84,12 @@ export function checkIdentity(object: KubeObject, old: KubeObject, kind: Kind): 
 export function checkVersion(object: KubeObject, old: KubeObject, kind: Kind): void {
   const { resourceVersion, name = '' } = object.metadata;
   if (resourceVersion && resourceVersion !== '0') {
-    if (resourceVersion !== old.metadata.resourceVersion) throw modifiedError(nameOf(kind), name);
+    if (resourceVersion === old.metadata.resourceVersion) return;
+    if (!/^\d+$/.test(resourceVersion)) {
+      const text = JSON.stringify(resourceVersion);
+      throw failure(500, '', `strconv.ParseUint: parsing ${text}: invalid syntax`);
+    }
+    throw modifiedError(nameOf(kind), name);
   } else if (kind.unconditionalUpdate === false) throw versionRequired(kind, name);
 }
 

@@ -1,11 +1,14 @@
+import { conform } from '#api/conform.ts';
+import { cloneJson, isPlainObject } from '#api/json.ts';
+import { apiVersionOf } from '#api/kind.ts';
 import type { Kind } from '#api/kind.ts';
-import { isPlainObject } from '#api/json.ts';
-import type { Schema } from '#api/schema.ts';
-import { badRequestError } from '#api/status.ts';
+import { goText, jsonPatch, mergePatch, readPatch, strategicMergePatch } from '#api/patch.ts';
+import type { Definitions, Schema } from '#api/schema.ts';
+import { badRequestError, failure } from '#api/status.ts';
 import type { KubeObject } from '#api/types.ts';
 import { mediaType, unsupportedMedia } from '#apiserver/negotiate.ts';
 import type { FieldValidation } from '#apiserver/resource/decode.ts';
-import { checkType, conformObject, parseBody } from '#apiserver/resource/decode.ts';
+import { strictFaults } from '#apiserver/resource/decode.ts';
 import type { WriteOptions } from '#apiserver/resource/server-context.ts';
 import type { Updated } from '#apiserver/resource/update.ts';
 import { updateObject } from '#apiserver/resource/update.ts';
@@ -41,61 +44,92 @@ export function patchTypeOf(contentType: string | undefined, kind: Kind): PatchT
 /** Applies the request's patch to one object, by any of the patch types. Throws StatusError. */
 export async function patchResource(call: Call, options: PatchOptions): Promise<Updated> {
   const { server, kind, info } = call;
-  const apply = await patcherOf(call, server.scheme.schemaOf(kind));
+  const patch = readRequestPatch(call, options);
   return updateObject(
     server,
     kind,
     placeOf(call),
     (old) => {
-      const patched = apply(old);
-      return readPatched(call, patched, old, options);
+      const object = applyPatched(call, patch, old, kind, server.scheme.schemaOf(kind), options);
+      nameObject(object, info.name);
+      placeObject(object, kind, old.metadata.namespace ?? '');
+      kind.defaults?.(object);
+      return object;
     },
     { ...options, subresource: info.subresource, attempts: MAX_ATTEMPTS },
   );
 }
 
-function parsePatch(body: Uint8Array | null): unknown {
-  return parseBody(body, 'application/json', { findDuplicates: false }).value;
+export type RequestPatch = {
+  type: 'json' | 'merge' | 'strategic';
+  value: unknown;
+  duplicates: readonly string[];
+};
+
+/** The request's body as a patch. Throws StatusError 400 and 415. */
+export function readRequestPatch(
+  { kind, request }: Call,
+  { fieldValidation }: PatchOptions,
+): RequestPatch {
+  const type = patchTypeOf(request.headers['content-type'], kind);
+  if (type === 'apply') throw badRequestError('apply is not served here');
+  const findDuplicates = fieldValidation !== 'Ignore';
+  const { value, duplicates } = readPatch(type, request.body ?? new Uint8Array(), {
+    findDuplicates,
+  });
+  return { type, value, duplicates };
 }
 
-type Patcher = (target: KubeObject) => KubeObject;
-
-/** The request's patch as a pure function from the stored object to the patched one. */
-export async function patcherOf(call: Call, schema: Schema): Promise<Patcher> {
-  const { server, kind, request } = call;
-  const type = patchTypeOf(request.headers['content-type'], kind);
-  const patch = parsePatch(request.body);
+/** The stored object with the patch in it, read as a body would be. */
+export function applyPatched(
+  { server }: Call,
+  patch: RequestPatch,
+  old: KubeObject,
+  kind: Kind,
+  schema: Schema,
+  options: PatchOptions,
+): KubeObject {
   const { definitions } = server.scheme;
-  const { jsonPatch, mergePatch, strategicMergePatch } = await import('#api/patch.ts');
+  const patched = patchedBy(patch, old, schema, definitions);
+  const shown = patch.type === 'strategic' ? goText(patch.value) : JSON.stringify(patched);
+  if (!isPlainObject(patched)) throw undecodable(shown, 'the patch does not leave an object');
+  if (patched['apiVersion'] !== apiVersionOf(kind) || patched['kind'] !== kind.kind) {
+    const type = `${String(patched['apiVersion'])}, Kind=${String(patched['kind'])}`;
+    throw undecodable(shown, `the patch may not change the type to ${type}`);
+  }
+  const { unknown, typeErrors } = conform(patched, schema, definitions);
+  const [typeError] = typeErrors;
+  if (typeError !== undefined) throw undecodable(shown, typeError);
+  const faults = strictFaults(unknown, patch.duplicates);
+  if (faults.length > 0 && options.fieldValidation === 'Strict') {
+    throw undecodable(shown, `strict decoding error: ${faults.join(', ')}`);
+  }
+  if (options.fieldValidation === 'Warn') options.warnings.push(...faults);
+  (patched['metadata'] as unknown) ??= {};
+  return patched as KubeObject;
+}
+
+function patchedBy(
+  { type, value }: RequestPatch,
+  old: KubeObject,
+  schema: Schema,
+  definitions: Definitions,
+): unknown {
   switch (type) {
     case 'json':
-      return (target) => jsonPatch(target, patch as never) as KubeObject;
+      return jsonPatch(old, value);
     case 'merge':
-      return (target) => mergePatch(target, patch) as KubeObject;
+      return mergePatch(old, value);
     case 'strategic':
-      return (target) =>
-        strategicMergePatch(target, patch as never, schema, definitions) as KubeObject;
-    case 'apply':
-      throw badRequestError('apply is not served yet');
+      // Its result shares what the patch does not touch.
+      return cloneJson(strategicMergePatch(old, value, schema, definitions));
   }
 }
 
-/** What came out of a patch is read like a body. */
-function readPatched(
-  { server, kind, info }: Call,
-  patched: unknown,
-  old: KubeObject,
-  options: PatchOptions,
-): KubeObject {
-  if (!isPlainObject(patched)) throw badRequestError('the patch does not leave an object');
-  const object = checkType(kind, structuredClone(patched), null);
-  conformObject(kind, object, server.scheme.schemaOf(kind), server.scheme.definitions, {
-    ...options,
-    duplicates: [],
+/** What a patch leaves is no object of the kind. */
+function undecodable(patch: string, why: string): Error {
+  const message = `Invalid value: ${JSON.stringify(patch)}: ${why}`;
+  return failure(422, 'Invalid', ` "" is invalid: patch: ${message}`, {
+    causes: [{ reason: 'FieldValueInvalid', message, field: 'patch' }],
   });
-  (object.metadata as unknown) ??= {};
-  nameObject(object, info.name);
-  placeObject(object, kind, old.metadata.namespace ?? '');
-  kind.defaults?.(object);
-  return object;
 }

@@ -1,11 +1,11 @@
 import type { Kind, Subresource } from '#api/kind.ts';
 import { isPlainObject } from '#api/json.ts';
-import { badRequestError, notFoundError } from '#api/status.ts';
+import { notFoundError } from '#api/status.ts';
 import type { KubeObject, Scale } from '#api/types.ts';
 import type { ServerResponse } from '#apiserver/request.ts';
 import { answerObject } from '#apiserver/resource/answer.ts';
-import { conformObject, decodeObject } from '#apiserver/resource/decode.ts';
-import { patcherOf } from '#apiserver/resource/patch.ts';
+import { decodeObject } from '#apiserver/resource/decode.ts';
+import { applyPatched, readRequestPatch } from '#apiserver/resource/patch.ts';
 import { readWriteOptions } from '#apiserver/resource/request-options.ts';
 import { nameOf } from '#apiserver/resource/server-context.ts';
 import type { WriteOptions } from '#apiserver/resource/server-context.ts';
@@ -60,17 +60,11 @@ export async function putScale(call: Call): Promise<ServerResponse> {
 }
 
 export async function patchScale(call: Call): Promise<ServerResponse> {
-  const { server, kind, info, request, user } = call;
+  const { kind, info, request, user } = call;
   const options = readWriteOptions(info, request, user, 'PatchOptions');
-  const patch = await patcherOf(call, SCALE_SCHEMA);
+  const patch = readRequestPatch(call, options);
   return writeScale(call, options, (current) => {
-    const patched = patch(current);
-    if (!isPlainObject(patched)) throw badRequestError('the patch does not leave an object');
-    const object = structuredClone(patched) as KubeObject;
-    conformObject(SCALE, object, SCALE_SCHEMA, server.scheme.definitions, {
-      ...options,
-      duplicates: [],
-    });
+    const object = applyPatched(call, patch, current, SCALE, SCALE_SCHEMA, options);
     nameObject(object, info.name);
     placeObject(object, kind, info.namespace);
     return object;
