@@ -125,7 +125,8 @@ function checkAffinity(errors: Errors, spec: ServiceSpec): void {
   }
 }
 
-function checkClusterIps(errors: Errors, spec: ServiceSpec): void {
+/** What the addresses and families of a service must be among themselves, before and after allocation. */
+export function checkClusterIps(errors: Errors, spec: ServiceSpec): void {
   const path = 'spec.clusterIPs';
   const { clusterIP = '', clusterIPs = [], ipFamilies = [] } = spec;
   if (clusterIP) {

@@ -84,7 +84,7 @@ export function createServiceAllocator(
         return free;
       };
       const releaseAll = async (items: readonly Item[]): Promise<void> => {
-        if (!dryRun) await Promise.all(items.map((item) => records.release(item, holder)));
+        if (!dryRun) await releaseItems(records, items, holder);
       };
       const undo = () => releaseAll(taken);
       try {
@@ -102,11 +102,17 @@ export function createServiceAllocator(
       const over = heldItems(old).filter(({ type, name }) => !wanted.has(`${type} ${name}`));
       return { keep: () => releaseAll(over), undo };
     },
-    async release(service) {
-      const holder = holderOf(service);
-      await Promise.all(heldItems(service).map((item) => records.release(item, holder)));
-    },
+    release: (service) => releaseItems(records, heldItems(service), holderOf(service)),
   };
+}
+
+/** What cannot be released now, the next repair finds; the write is decided already. */
+async function releaseItems(
+  records: ServiceRecords,
+  items: readonly Item[],
+  holder: Holder,
+): Promise<void> {
+  await Promise.allSettled(items.map((item) => records.release(item, holder)));
 }
 
 /** The addresses and ports of a service as records name them. */

@@ -1,6 +1,11 @@
 import type { Service } from '#api/types.ts';
 import { heldItems, holderOf } from '#apiserver/resource/service-allocator.ts';
-import { type HeldItem, isSame, type Item, type ServiceRecords } from './service-records.ts';
+import {
+  type HeldItem,
+  isSame,
+  type Item,
+  type ServiceRecords,
+} from '#apiserver/resource/service-records.ts';
 import type { Clock } from '#base/clock.ts';
 import { errorText, type Log } from '#base/log.ts';
 
@@ -11,7 +16,8 @@ const GRACE_MS = 60_000;
 
 export type RepairParts = {
   records: ServiceRecords;
-  services: () => readonly Service[];
+  /** All services there are by now. */
+  services: () => Promise<readonly Service[]>;
   clock: Clock;
   log: Log;
 };
@@ -55,7 +61,7 @@ export async function repairServiceRecords(parts: RepairParts): Promise<RepairPl
   const { records, log } = parts;
   // Records first: a service written in between has its records before it.
   const held = await records.list();
-  const plan = planRepair(held, parts.services(), parts.clock.now());
+  const plan = planRepair(held, await parts.services(), parts.clock.now());
   for (const item of plan.leaked) {
     if (await records.remove(item)) log.info('freed what no service uses', describe(item));
   }
