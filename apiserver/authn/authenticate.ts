@@ -15,7 +15,7 @@ export type Authenticator = {
   /** Who makes the request; null = it shows credentials that nobody accepts (401). */
   authenticate(request: ServerRequest): Promise<UserInfo | null>;
   /** Whose token this is; `audiences` empty = the server's own. */
-  reviewToken(token: string, audiences: readonly string[]): Promise<TokenVerdict>;
+  reviewToken: (token: string, audiences: readonly string[]) => Promise<TokenVerdict>;
 };
 
 export type AuthenticatorConfig = {

@@ -12,6 +12,7 @@ import type { UserInfo } from '#apiserver/user.ts';
  */
 export type ServiceAccountTokens = {
   readonly issuer: string;
+  readonly algorithm: 'ES256' | 'RS256';
   /** Audiences that this server accepts, and gives to tokens that ask for none. */
   readonly audiences: readonly string[];
   issue(grant: TokenGrant): Promise<{ token: string; expiresMs: number }>;
@@ -99,6 +100,7 @@ export function createServiceAccountTokens(options: TokenOptions): ServiceAccoun
 
   return {
     issuer: options.issuer,
+    algorithm,
     audiences: options.audiences,
     async issue(grant) {
       const nowSeconds = Math.floor(options.clock.now() / 1000);

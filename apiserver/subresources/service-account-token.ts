@@ -151,7 +151,8 @@ function boundTo(
       return { bound: { kind: 'Node', name, uid: node.metadata.uid ?? '' } };
     }
     default: {
-      const what = `${ref.apiVersion}, Kind=${ref.kind}`;
+      const version = ref.apiVersion?.includes('/') ? ref.apiVersion : `/${ref.apiVersion ?? ''}`;
+      const what = `${version}, Kind=${ref.kind}`;
       throw badRequestError(`cannot bind token to object of type ${what}`);
     }
   }

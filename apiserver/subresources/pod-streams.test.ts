@@ -1,0 +1,187 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import type { IncomingMessage } from 'node:http';
+import https from 'node:https';
+import type { AddressInfo } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { after, before, test } from 'node:test';
+import { connect, type TLSSocket } from 'node:tls';
+import { systemClock } from '#base/clock.ts';
+import { issueNodeCredentials } from '#apiserver/kubeconfig.ts';
+import { startTestServer, type TestServer } from '#apiserver/testing.ts';
+
+/** An agent's HTTPS server: remembers what it was asked, and echoes upgraded connections. */
+async function startAgent(server: TestServer) {
+  const files = await issueNodeCredentials(server.dataDir, {
+    nodeName: 'n1',
+    ips: ['127.0.0.1'],
+    server: server.url,
+    clock: systemClock,
+  });
+  const seen: { url: string; client: string; authorization: string | undefined }[] = [];
+  const note = (request: IncomingMessage): void => {
+    const socket = request.socket as TLSSocket;
+    const subject = socket.getPeerCertificate().subject as { CN: string };
+    const { authorization } = request.headers;
+    seen.push({ url: request.url ?? '', client: subject.CN, authorization });
+  };
+  const agent = https.createServer({
+    key: readFileSync(files.keyFile),
+    cert: readFileSync(files.certFile),
+    ca: readFileSync(files.clientCaFile),
+    requestCert: true,
+    rejectUnauthorized: true,
+  });
+  agent.on('request', (request, response) => {
+    note(request);
+    if (request.url?.includes('previous')) {
+      response.writeHead(400, { 'content-type': 'text/plain' });
+      response.end('previous terminated container "c" in pod "p" not found');
+      return;
+    }
+    response.writeHead(200, { 'content-type': 'text/plain' });
+    response.write('one\n');
+    response.end('two\n');
+  });
+  agent.on('upgrade', (request: IncomingMessage, socket: Duplex) => {
+    note(request);
+    socket.write(
+      'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n',
+    );
+    socket.on('error', () => socket.destroy());
+    socket.pipe(socket);
+  });
+  await new Promise<void>((resolve) => agent.listen(0, '127.0.0.1', resolve));
+  return { agent, seen, port: (agent.address() as AddressInfo).port };
+}
+
+let server: TestServer;
+let agent: Awaited<ReturnType<typeof startAgent>>;
+
+before(async () => {
+  server = await startTestServer();
+  agent = await startAgent(server);
+  const create = async (path: string, object: unknown): Promise<void> => {
+    const { code, text } = await server.call('POST', path, object);
+    assert.equal(code, 201, text);
+  };
+  await create('/api/v1/nodes', { metadata: { name: 'n1' } });
+  const status = {
+    addresses: [{ type: 'InternalIP', address: '127.0.0.1' }],
+    daemonEndpoints: { kubeletEndpoint: { Port: agent.port } },
+  };
+  const patched = await server.call(
+    'PATCH',
+    '/api/v1/nodes/n1/status',
+    { status },
+    {
+      'content-type': 'application/merge-patch+json',
+    },
+  );
+  assert.equal(patched.code, 200, patched.text);
+  await create('/api/v1/namespaces/default/serviceaccounts', { metadata: { name: 'default' } });
+  for (const [name, nodeName] of [
+    ['p', 'n1'],
+    ['idle', ''],
+  ]) {
+    const spec = { containers: [{ name: 'c', image: 'i' }], ...(nodeName ? { nodeName } : {}) };
+    await create('/api/v1/namespaces/default/pods', { metadata: { name }, spec });
+  }
+});
+
+after(async () => {
+  agent.agent.closeAllConnections();
+  await new Promise((resolve) => agent.agent.close(resolve));
+  await server.close();
+});
+
+const pods = '/api/v1/namespaces/default/pods';
+
+test('a log comes from the agent, asked as the API server', async () => {
+  const { code, text } = await server.call('GET', `${pods}/p/log?tailLines=5&pretty=1&container=c`);
+  assert.equal(code, 200);
+  assert.equal(text, 'one\ntwo\n');
+  assert.deepEqual(agent.seen.at(-1), {
+    url: '/containerLogs/default/p/c?tailLines=5',
+    client: 'gantry:apiserver-kubelet-client',
+    authorization: undefined,
+  });
+});
+
+test('the agent’s refusal becomes a Status', async () => {
+  const { code, body } = await server.call('GET', `${pods}/p/log?previous=true`);
+  assert.equal(code, 400);
+  assert.equal(body['message'], 'previous terminated container "c" in pod "p" not found');
+});
+
+/** Sends the head of an upgrade request to the API server and reads on until `enough`. */
+function upgrade(path: string, enough: (text: string) => boolean, send = ''): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ port: server.port, host: '127.0.0.1', ca: server.caPem });
+    let text = '';
+    socket.on('error', reject);
+    socket.on('close', () => resolve(text));
+    socket.on('data', (chunk: Buffer) => {
+      const first = text === '';
+      text += chunk.toString();
+      if (first && send) socket.write(send);
+      if (enough(text)) socket.destroy();
+    });
+    socket.write(
+      `POST ${path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${server.token}\r\n` +
+        'Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n\r\n',
+    );
+  });
+}
+
+test('exec hands the connection over, both ways', async () => {
+  const path = `${pods}/p/exec?command=sh&command=-c&command=a%20b&stdin=true&stderr=false`;
+  const text = await upgrade(path, (t) => t.includes('hello'), 'hello');
+  assert.match(text, /^HTTP\/1.1 101 /);
+  assert.match(text, /hello$/);
+  const { url, authorization } = agent.seen.at(-1) ?? {};
+  assert.equal(url, '/exec/default/p/c?input=1&output=1&command=sh&command=-c&command=a+b');
+  assert.equal(authorization, undefined);
+});
+
+test('port-forward and attach take their own paths', async () => {
+  await upgrade(`${pods}/p/portforward`, (t) => t.includes('101'));
+  assert.equal(agent.seen.at(-1)?.url, '/portForward/default/p');
+  await upgrade(`${pods}/p/attach?container=c&stdin=true&tty=true`, (t) => t.includes('101'));
+  assert.equal(agent.seen.at(-1)?.url, '/attach/default/p/c?input=1&output=1&error=1&tty=1');
+});
+
+test('what cannot be done is a Status on the same connection', async () => {
+  const cases: [string, RegExp][] = [
+    [`${pods}/idle/exec?command=ls`, /pod idle does not have a host assigned/],
+    [`${pods}/none/exec?command=ls`, /pods \\"none\\" not found/],
+    [`${pods}/p/exec?command=ls&container=x`, /container x is not valid for pod p/],
+  ];
+  for (const [path, message] of cases) {
+    const text = await upgrade(path, () => false);
+    assert.match(text, /^HTTP\/1.1 40[04] /);
+    assert.match(text, message);
+  }
+  const plain = await server.call('POST', `${pods}/p/exec?command=ls`);
+  assert.equal(plain.body['message'], 'Upgrade request required');
+});
+
+test('a node’s agent can be asked anything through its proxy', async () => {
+  const { text } = await server.call('GET', '/api/v1/nodes/n1/proxy/stats/summary?only_cpu=1');
+  assert.equal(text, 'one\ntwo\n');
+  assert.equal(agent.seen.at(-1)?.url, '/stats/summary?only_cpu=1');
+});
+
+test('an agent that is not there is named', async () => {
+  await server.call(
+    'PATCH',
+    '/api/v1/nodes/n1/status',
+    {
+      status: { daemonEndpoints: { kubeletEndpoint: { Port: 1 } } },
+    },
+    { 'content-type': 'application/merge-patch+json' },
+  );
+  const { code, body } = await server.call('GET', `${pods}/p/log`);
+  assert.equal(code, 500);
+  assert.match(body['message'] ?? '', /error dialing backend: node n1 at 127.0.0.1:1/);
+});
