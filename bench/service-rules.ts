@@ -5,9 +5,9 @@
  */
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { cpus } from 'node:os';
 import { performance } from 'node:perf_hooks';
 import type { EndpointSlice, Service } from '#api/types.ts';
+import { printTable, quantile } from '#bench/machine.ts';
 import { createNftWriter, runNft } from '#node-agent/network/nft-writer.ts';
 import { serviceRules } from '#node-agent/network/service-rules.ts';
 import { type NodeFacts, tableSkeleton } from '#node-agent/network/service-table.ts';
@@ -53,9 +53,6 @@ async function timed(work: () => Promise<unknown>): Promise<number> {
   return performance.now() - start;
 }
 
-const median = (values: number[]): number =>
-  values.toSorted((a, b) => a - b)[values.length >> 1] ?? 0;
-
 async function main(): Promise<void> {
   if (process.geteuid?.() !== 0) {
     console.log('service-rules: skipped, network namespaces need root');
@@ -77,7 +74,7 @@ async function measure(command: string[]): Promise<void> {
   const skeleton = tableSkeleton(node);
   const input = { node, services, slices, hostPorts: [] };
 
-  const floor = median(await series(ROUNDS, () => runNft(command, 'list tables\n')));
+  const floor = await series(ROUNDS, () => runNft(command, 'list tables\n'));
   const computed = await series(ROUNDS, async () => serviceRules(input));
   const loads = await series(5, () =>
     createNftWriter({ table, skeleton, command }).apply(serviceRules(input)),
@@ -88,13 +85,21 @@ async function measure(command: string[]): Promise<void> {
     slices[round] = slice(round, 1);
     return writer.apply(serviceRules({ ...input, slices: [...slices] }));
   });
-  console.log(`${SERVICES} Services with ${ENDPOINTS} endpoints each, ms, median (worst)`);
-  const worst = (values: number[]): string => Math.max(...values).toFixed(1);
-  console.log(`  rules computed        ${median(computed).toFixed(1)} (${worst(computed)})`);
-  console.log(`  full load             ${median(loads).toFixed(1)} (${worst(loads)})`);
-  console.log(`  one endpoint changed  ${median(changes).toFixed(1)} (${worst(changes)})`);
-  console.log(`  floor: nft does nothing ${floor.toFixed(1)}`);
-  console.log(`on ${cpus().length} × ${cpus()[0]?.model ?? 'CPU'}, Node ${process.version}`);
+  const row = (name: string, values: number[]): string[] => [
+    name,
+    quantile(values, 0.5).toFixed(1),
+    Math.max(...values).toFixed(1),
+  ];
+  printTable(
+    `Service rules: ${SERVICES} Services with ${ENDPOINTS} endpoints each`,
+    ['ms', 'median', 'worst'],
+    [
+      row('rules computed', computed),
+      row('full load (goal 1000)', loads),
+      row('one endpoint changed (goal 50)', changes),
+      row('floor: nft lists an empty machine', floor),
+    ],
+  );
 }
 
 async function series(

@@ -7,7 +7,7 @@ import { gatewayOf, parseAddress } from './addresses.ts';
 
 const run = promisify(execFile);
 const DEFAULT_MTU = 1500;
-const COMMAND_TIMEOUT_MS = 10_000;
+const WITH_TIMEOUT = { timeout: 10_000 };
 
 export type NodeNetwork = { bridge: string; podCidr: string; serviceCidr: string; mtu: number };
 
@@ -24,7 +24,7 @@ export async function prepareNode(network: NodeNetwork, log: Log): Promise<void>
     const address = bridgeMac(gateway.address);
     await ip('link', 'add', bridge, 'address', address, 'mtu', `${mtu}`, 'type', 'bridge');
   }
-  await ip('addr', 'replace', `${gateway.address}/${gateway.prefix}`, 'dev', bridge);
+  await setAddress(bridge, `${gateway.address}/${gateway.prefix}`);
   await ip('link', 'set', bridge, 'up');
   await ip('route', 'replace', serviceCidr, 'dev', bridge);
 
@@ -32,14 +32,53 @@ export async function prepareNode(network: NodeNetwork, log: Log): Promise<void>
   // Node ports on 127.0.0.1; the table's guard keeps pods away from the node's loopback.
   setSysctl(`net/ipv4/conf/${bridge}/route_localnet`, '1');
   await filterBridgedPackets(log);
+  await acceptForwarding(bridge, log);
+}
+
+/** The bridge has this address alone; one of an earlier range would answer for strangers. */
+async function setAddress(bridge: string, wanted: string): Promise<void> {
+  type Link = { addr_info: { family: string; local: string; prefixlen: number }[] };
+  await ip('addr', 'replace', wanted, 'dev', bridge);
+  const [link] = JSON.parse(await ip('-j', 'addr', 'show', 'dev', bridge)) as Link[];
+  for (const { family, local, prefixlen } of link?.addr_info ?? []) {
+    const address = `${local}/${prefixlen}`;
+    if (family === 'inet' && address !== wanted) await ip('addr', 'delete', address, 'dev', bridge);
+  }
+}
+
+/**
+ * Other software (Docker, a firewall) may have set iptables to drop what is forwarded; an accept in
+ * our own table would not overrule that, so pods' traffic is let through in iptables as well.
+ */
+async function acceptForwarding(bridge: string, log: Log): Promise<void> {
+  try {
+    const { stdout } = await run('iptables', ['-w', '-S', 'FORWARD'], WITH_TIMEOUT);
+    if (!stdout.includes('-P FORWARD DROP')) return;
+    for (const rule of forwardRules(bridge)) {
+      const known = await run('iptables', ['-w', '-C', ...rule], WITH_TIMEOUT).then(
+        () => true,
+        () => false,
+      );
+      if (!known) await run('iptables', ['-w', '-I', ...rule], WITH_TIMEOUT);
+    }
+    log.info('iptables drops forwarded packets; let those of pods through', { bridge });
+  } catch (error) {
+    // Without the tool there are, on all but exotic machines, no such rules either.
+    log.debug('did not look at iptables', { error: errorText(error) });
+  }
+}
+
+function forwardRules(bridge: string): string[][] {
+  const rule = (direction: '-i' | '-o'): string[] => ['FORWARD', direction, bridge, '-j', 'ACCEPT'];
+  return [rule('-i'), rule('-o')];
 }
 
 /** Replies between two pods of one bridge must pass the translation they came through. */
 async function filterBridgedPackets(log: Log): Promise<void> {
   const setting = 'net/bridge/bridge-nf-call-iptables';
   if (!existsSync(`/proc/sys/${setting}`))
-    await run('modprobe', ['br_netfilter'], { timeout: COMMAND_TIMEOUT_MS }).catch(
-      (error: unknown) => log.debug('modprobe br_netfilter failed', { error: errorText(error) }),
+    await run('modprobe', ['br_netfilter'], WITH_TIMEOUT).catch((error: unknown) =>
+      log.debug('modprobe br_netfilter failed', { error: errorText(error) }),
     );
   if (existsSync(`/proc/sys/${setting}`)) setSysctl(setting, '1');
   else
@@ -48,8 +87,15 @@ async function filterBridgedPackets(log: Log): Promise<void> {
     });
 }
 
-/** Removes the bridge and all routes on it; pods' interfaces end with their namespaces. */
+/**
+ * Removes the bridge, all routes on it and what iptables lets through for it; pods' interfaces end
+ * with their namespaces.
+ */
 export async function removeBridge(bridge: string): Promise<void> {
+  for (const rule of forwardRules(bridge))
+    await run('iptables', ['-w', '-D', ...rule], WITH_TIMEOUT).catch(() => {
+      // Not there: nothing to remove.
+    });
   if (hasInterface(bridge)) await ip('link', 'delete', bridge);
 }
 
@@ -91,7 +137,7 @@ function setSysctl(name: string, value: string): void {
 /** Runs iproute2's command; resolves to what it prints. */
 async function ip(...args: string[]): Promise<string> {
   try {
-    return (await run('ip', args, { timeout: COMMAND_TIMEOUT_MS })).stdout;
+    return (await run('ip', args, WITH_TIMEOUT)).stdout;
   } catch (error) {
     const { code, stderr } = error as { code?: string; stderr?: string };
     const why = code === 'ENOENT' ? "not installed: 'apt-get install iproute2'" : stderr?.trim();

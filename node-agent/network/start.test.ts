@@ -12,6 +12,7 @@ import { type SimulatedApi, simulateApi } from '#client/simulated-api.ts';
 import { PAUSE_IMAGE } from '#node-agent/images-local/pause.ts';
 import { startLocalImages } from '#node-agent/images-local/start.ts';
 import { connectContainerd, type RuntimeClient } from '#node-agent/runtime/containerd.ts';
+import { findProgram } from '#node-agent/runtime/containerd-config.ts';
 import { ensureContainerd, stopContainerd } from '#node-agent/runtime/containerd-daemon.ts';
 import type { PodSandboxConfig } from '#node-agent/runtime/service.ts';
 import { addTestImage, missingForTestRuntime, TEST_IMAGE } from '#node-agent/testing.ts';
@@ -65,7 +66,14 @@ function defineTests(): void {
     await startNode();
   });
 
+  /** As Docker leaves a machine. */
+  function dropForwarded(): void {
+    if (findProgram('iptables', process.env.PATH))
+      execFileSync('iptables', ['-w', '-P', 'FORWARD', 'DROP']);
+  }
+
   async function startNode(): Promise<void> {
+    dropForwarded();
     const { signal } = stop;
     const resolvConf = join(dir, 'resolv.conf');
     writeFileSync(resolvConf, '');
