@@ -1,0 +1,101 @@
+import { errorText } from '#base/log.ts';
+import type { Container } from '#api/types.ts';
+import { identityOf } from '#node-agent/pod-files.ts';
+import { podContainers } from '#node-agent/pod-observation.ts';
+import type { KillReason, PodStep } from '#node-agent/pod-plan.ts';
+import { downwardOf, type StepContext, tell } from '#node-agent/pod-steps.ts';
+
+/** A kill that failed is forgotten after this, so that the plan orders it again. */
+const RETRY_MS = 1_000;
+
+type KillStep = Extract<PodStep, { step: 'kill-container' }>;
+type Running = { deadlineMs: number; hookBegun: boolean; interrupt: AbortController };
+
+/**
+ * Ends containers in the background: preStop, then SIGTERM, then SIGKILL at the deadline. An earlier
+ * deadline overtakes: it interrupts the hook and kills sooner.
+ */
+export class ContainerKiller {
+  readonly #running = new Map<string, Running>();
+
+  /** By container id, for the plan. */
+  get deadlines(): ReadonlyMap<string, { deadlineMs: number }> {
+    return this.#running;
+  }
+
+  begin(ctx: StepContext, step: KillStep): void {
+    const { record, deadlineMs, reason } = step;
+    const before = this.#running.get(record.id);
+    before?.interrupt.abort(new Error('killed sooner'));
+    const mine: Running = {
+      deadlineMs,
+      hookBegun: before?.hookBegun ?? false,
+      interrupt: new AbortController(),
+    };
+    this.#running.set(record.id, mine);
+    const spec = podContainers(ctx.pod).find((c) => c.spec.name === record.name)?.spec;
+    if (!before) announce(ctx, record.name, reason);
+    void this.#kill(ctx, step, mine, spec)
+      .catch(async (error: unknown) => {
+        if (this.#running.get(record.id) !== mine) return; // overtaken
+        const message = `error killing pod: failed to stop container ${record.name}: ${errorText(error)}`;
+        tell(ctx, { type: 'Warning', reason: 'FailedKillPod', message });
+        await ctx.services.clock.sleep(RETRY_MS, { signal: ctx.signal }).catch(() => undefined);
+      })
+      .finally(() => {
+        if (this.#running.get(record.id) === mine) this.#running.delete(record.id);
+        ctx.wake();
+      });
+  }
+
+  async #kill(
+    ctx: StepContext,
+    { record, deadlineMs }: KillStep,
+    mine: Running,
+    spec: Container | undefined,
+  ): Promise<void> {
+    const { clock, runtime, runtimes } = ctx.services;
+    const hook = spec?.lifecycle?.preStop;
+    if (spec && hook && !mine.hookBegun && deadlineMs > clock.now()) {
+      mine.hookBegun = true;
+      await runPreStop(ctx, spec, record.id, mine);
+    }
+    const graceMs = Math.max(0, mine.deadlineMs - clock.now());
+    // The runtime counts whole seconds; a fraction must not turn into a kill at once.
+    const seconds = Math.ceil(graceMs / 1000);
+    await runtime.stopContainer(record.id, seconds, { signal: mine.interrupt.signal });
+    await runtimes.refreshContainer(record.id, identityOf(ctx.pod));
+  }
+}
+
+async function runPreStop(
+  ctx: StepContext,
+  container: Container,
+  containerId: string,
+  { deadlineMs, interrupt }: Running,
+): Promise<void> {
+  const { clock, handlers } = ctx.services;
+  const hook = container.lifecycle?.preStop;
+  if (!hook) return;
+  const timeoutMs = deadlineMs - clock.now();
+  const target = { containerId, container, podIp: downwardOf(ctx).podIps[0] ?? '' };
+  const limit = AbortSignal.any([interrupt.signal, AbortSignal.timeout(timeoutMs)]);
+  const outcome = await handlers(hook, target, { timeoutMs, signal: limit }).catch(
+    (error: unknown) => ({ ok: false, output: errorText(error) }),
+  );
+  if (outcome.ok || interrupt.signal.aborted) return;
+  const message = `PreStopHook failed: ${outcome.output}`;
+  tell(ctx, { type: 'Warning', reason: 'FailedPreStopHook', message }, container.name);
+}
+
+function announce(ctx: StepContext, name: string, reason: KillReason): void {
+  const messages: Record<KillReason, string> = {
+    stopping: `Stopping container ${name}`,
+    liveness: `Container ${name} failed liveness probe, will be restarted`,
+    startup: `Container ${name} failed startup probe, will be restarted`,
+    changed: `Container ${name} definition changed, will be restarted`,
+    postStart: `FailedPostStartHook: container ${name} will be restarted`,
+    'sandbox-gone': `Pod sandbox changed, container ${name} will be killed and re-created`,
+  };
+  tell(ctx, { type: 'Normal', reason: 'Killing', message: messages[reason] }, name);
+}

@@ -1,0 +1,161 @@
+import { backoffMs } from '#base/backoff.ts';
+import type { Clock } from '#base/clock.ts';
+import { errorText } from '#base/log.ts';
+import type { Container, Pod, Secret } from '#api/types.ts';
+import type { EventNote, EventRecorder } from '#client/events.ts';
+import type { Failure } from '#node-agent/pod-observation.ts';
+import { registryAuths } from '#node-agent/registry-auth.ts';
+import type { AuthConfig, Image, ImageService } from '#node-agent/runtime/service.ts';
+import { createSlots } from '#node-agent/slots.ts';
+
+/** Source: Kubernetes documentation, "ImagePullBackOff". */
+export const PULL_BACKOFF = { initialMs: 10_000, maxMs: 300_000 };
+/** Pulls at a time: more only share the same network and disk. */
+const PARALLEL_PULLS = 4;
+/** Failures remembered, by pod and image. */
+const MAX_REMEMBERED = 1_000;
+
+export type ImageResult =
+  | { state: 'ready'; ref: string; image: Image }
+  | ({ state: 'failed' } & Failure);
+
+export type ImagesOptions = {
+  service: ImageService;
+  clock: Clock;
+  events: EventRecorder;
+  /** The pod's pull Secrets that exist. */
+  pullSecrets: (pod: Pod) => Promise<Secret[]>;
+};
+
+export type Images = {
+  /** The image if its policy lets it be used as it is. */
+  present(pod: Pod, container: Container): Promise<Image | undefined>;
+  /** Pulls what is missing; a failure says when to try again. Never rejects but by `signal`. */
+  ensure(pod: Pod, container: Container, signal: AbortSignal): Promise<ImageResult>;
+};
+
+/** Gets images onto the node by their pull policies, telling each step as an event. */
+export function createImages({ service, clock, events, pullSecrets }: ImagesOptions): Images {
+  const slots = createSlots(PARALLEL_PULLS);
+  const failures = new Map<string, number>();
+  /** Pulls under way, so that many pods of one image share one. */
+  const pulling = new Map<string, Promise<string>>();
+
+  function tell(pod: Pod, container: Container, note: Omit<EventNote, 'fieldPath'>): void {
+    events.record(pod, { ...note, fieldPath: `spec.containers{${container.name}}` });
+  }
+
+  async function pull(image: string, auths: readonly AuthConfig[]): Promise<string> {
+    const key = `${image} ${JSON.stringify(auths)}`;
+    let running = pulling.get(key);
+    if (!running) {
+      running = slots.run(() => pullWith(service, image, auths)).finally(() => pulling.delete(key));
+      pulling.set(key, running);
+    }
+    return running;
+  }
+
+  function failed(pod: Pod, image: string, reason: string, message: string): ImageResult {
+    const key = `${pod.metadata.uid} ${image}`;
+    if (failures.size >= MAX_REMEMBERED) failures.clear();
+    const count = (failures.get(key) ?? 0) + 1;
+    failures.set(key, count);
+    return {
+      state: 'failed',
+      reason,
+      message,
+      retryAtMs: clock.now() + backoffMs(count, PULL_BACKOFF),
+    };
+  }
+
+  async function ensure(pod: Pod, container: Container): Promise<ImageResult> {
+    const image = container.image ?? '';
+    const policy = pullPolicy(container);
+    if (policy !== 'Always') {
+      const there = await service.imageStatus(image);
+      if (there) {
+        const message = `Container image "${image}" already present on machine`;
+        tell(pod, container, { type: 'Normal', reason: 'Pulled', message });
+        return { state: 'ready', ref: there.id, image: there };
+      }
+      if (policy === 'Never') {
+        const message = `Container image "${image}" is not present with pull policy of Never`;
+        tell(pod, container, { type: 'Warning', reason: 'ErrImageNeverPull', message });
+        return failed(pod, image, 'ErrImageNeverPull', message);
+      }
+    }
+    tell(pod, container, {
+      type: 'Normal',
+      reason: 'Pulling',
+      message: `Pulling image "${image}"`,
+    });
+    const begunMs = clock.now();
+    const secrets = await pullSecrets(pod);
+    await pull(image, registryAuths(image, secrets));
+    const pulled = await service.imageStatus(image);
+    if (!pulled) throw new Error(`image "${image}" is gone after its pull`);
+    failures.delete(`${pod.metadata.uid} ${image}`);
+    tell(pod, container, {
+      type: 'Normal',
+      reason: 'Pulled',
+      message:
+        `Successfully pulled image "${image}" in ${duration(clock.now() - begunMs)}. ` +
+        `Image size: ${pulled.size} bytes.`,
+    });
+    return { state: 'ready', ref: pulled.id, image: pulled };
+  }
+
+  return {
+    async present(pod, container) {
+      if (pullPolicy(container) === 'Always') return undefined;
+      const image = await service.imageStatus(container.image ?? '');
+      if (!image) return undefined;
+      const message = `Container image "${container.image}" already present on machine`;
+      tell(pod, container, { type: 'Normal', reason: 'Pulled', message });
+      return image;
+    },
+    async ensure(pod, container, signal) {
+      const image = container.image ?? '';
+      try {
+        return await ensure(pod, container);
+      } catch (error) {
+        signal.throwIfAborted();
+        const text = errorText(error);
+        const reason = /invalid reference format|couldn't parse image/i.test(text)
+          ? 'InvalidImageName'
+          : 'ErrImagePull';
+        const message = `Failed to pull image "${image}": ${text}`;
+        tell(pod, container, { type: 'Warning', reason: 'Failed', message });
+        tell(pod, container, { type: 'Warning', reason: 'Failed', message: `Error: ${reason}` });
+        return failed(pod, image, reason, text);
+      }
+    },
+  };
+}
+
+/** Tries each credential, and none when there are none. */
+async function pullWith(
+  service: ImageService,
+  image: string,
+  auths: readonly AuthConfig[],
+): Promise<string> {
+  let last: unknown;
+  for (const auth of auths.length > 0 ? auths : [undefined]) {
+    try {
+      return await service.pullImage(image, auth);
+    } catch (error) {
+      last = error;
+    }
+  }
+  throw last;
+}
+
+/** The API server fills the policy in; this is its rule. */
+export function pullPolicy({ imagePullPolicy, image = '' }: Container): string {
+  if (imagePullPolicy) return imagePullPolicy;
+  const name = image.split('/').at(-1) ?? '';
+  const latest = !image.includes('@') && (!name.includes(':') || name.endsWith(':latest'));
+  return latest ? 'Always' : 'IfNotPresent';
+}
+
+const duration = (ms: number): string => (ms < 1000 ? `${ms}ms` : `${(ms / 1000).toFixed(3)}s`);

@@ -1,0 +1,128 @@
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { createLog, errorText } from '#base/log.ts';
+import { createApi } from '#client/http-api.ts';
+import { httpsTransport } from '#client/https-transport.ts';
+import { loadKubeconfig } from '#client/kubeconfig.ts';
+import { type NodeAgentConfig, start } from '#node-agent/start.ts';
+
+type Flags = {
+  kubeconfig: string;
+  nodeName: string;
+  nodeIp: string;
+  dataDir?: string;
+  rootDir?: string;
+  containerRuntimeEndpoint?: string;
+  cniConfDir?: string;
+  imageStoreDir?: string;
+  tlsCertFile?: string;
+  tlsPrivateKeyFile?: string;
+  clientCaFile?: string;
+  address?: string;
+  port: string;
+  clusterCidr?: string;
+  podCidr?: string;
+  serviceCidr?: string;
+  clusterDns?: string;
+  clusterDomain?: string;
+  resolvConf?: string;
+  nodeLabels?: string;
+  systemReserved?: string;
+  maxPods?: string;
+  podMaxPids?: string;
+  v: string;
+};
+
+/** Runs `gantry node-agent` with these arguments until SIGTERM or SIGINT. */
+export async function main(args: readonly string[]): Promise<void> {
+  const command = new Command('node-agent')
+    .description('run the pods bound to this node')
+    .requiredOption('--kubeconfig <file>', 'how to reach the API server, as this node')
+    .option('--node-name <name>', 'name of the Node object', hostname().toLowerCase())
+    .requiredOption('--node-ip <address>', 'address under which others reach this node')
+    .option('--data-dir <dir>', 'data directory of the machine; the node lives in node/<name>')
+    .option('--root-dir <dir>', "this node's own folder, instead of --data-dir")
+    .option('--container-runtime-endpoint <socket>', 'CRI socket; default: a containerd of our own')
+    .option('--cni-conf-dir <dir>', 'where that runtime looks for its CNI configuration')
+    .option('--image-store-dir <dir>', "the machine's own images")
+    .option('--tls-cert-file <file>', 'serving certificate')
+    .option('--tls-private-key-file <file>', 'its key')
+    .option('--client-ca-file <file>', 'authority of the clients that may ask this node')
+    .option('--address <address>', 'address to serve on')
+    .option('--port <port>', 'port to serve on', '10250')
+    .option('--cluster-cidr <cidr>', 'addresses of all pods')
+    .option('--pod-cidr <cidr>', "addresses of this node's pods, instead of what a controller says")
+    .option('--service-cidr <cidr>', 'addresses of services')
+    .option('--cluster-dns <address>', 'address of the cluster DNS service')
+    .option('--cluster-domain <domain>', 'domain of the cluster')
+    .option('--resolv-conf <file>', "the node's own resolver configuration")
+    .option('--node-labels <list>', 'k=v,… to put on the Node object')
+    .option('--system-reserved <list>', 'cpu=…,memory=… that pods cannot have')
+    .option('--max-pods <count>', 'most pods on this node')
+    .option('--pod-max-pids <count>', 'most processes of one pod')
+    .option('-v, --v <level>', 'verbosity: 0 or 4', '0');
+  command.parse(args, { from: 'user' });
+  const flags = command.opts<Flags>();
+  const log = createLog({
+    component: 'node-agent',
+    level: Number(flags.v) >= 4 ? 'debug' : 'info',
+  });
+  const stop = new AbortController();
+  for (const name of ['SIGTERM', 'SIGINT'] as const)
+    process.once(name, () => stop.abort(new Error(`received ${name}`)));
+  const transport = httpsTransport(loadKubeconfig(flags.kubeconfig));
+  try {
+    const api = createApi(transport, { userAgent: 'gantry-node-agent' });
+    const agent = await start({ api, ...configOf(flags) }, { signal: stop.signal, log });
+    await agent.done;
+  } catch (error) {
+    if (!stop.signal.aborted) {
+      log.error('the node agent ended', { error: errorText(error) });
+      process.exitCode = 1;
+    }
+  } finally {
+    await transport.close();
+  }
+}
+
+function configOf(flags: Flags): Omit<NodeAgentConfig, 'api'> {
+  const rootDir = flags.rootDir ?? join(flags.dataDir ?? '/var/lib/gantry', 'node', flags.nodeName);
+  const config = {
+    nodeName: flags.nodeName,
+    nodeIp: flags.nodeIp,
+    rootDir,
+    port: Number(flags.port),
+    runtimeEndpoint: flags.containerRuntimeEndpoint,
+    cniConfDir: flags.cniConfDir,
+    imageStoreDir: flags.imageStoreDir,
+    bindAddress: flags.address,
+    tlsCertFile: flags.tlsCertFile,
+    tlsPrivateKeyFile: flags.tlsPrivateKeyFile,
+    clientCaFile: flags.clientCaFile,
+    clusterCidr: flags.clusterCidr,
+    podCidr: flags.podCidr,
+    serviceCidr: flags.serviceCidr,
+    clusterDnsIp: flags.clusterDns,
+    clusterDomain: flags.clusterDomain,
+    resolvConf: flags.resolvConf,
+    labels: pairs(flags.nodeLabels),
+    reserved: pairs(flags.systemReserved),
+    maxPods: flags.maxPods === undefined ? undefined : Number(flags.maxPods),
+    podPidsLimit: flags.podMaxPids === undefined ? undefined : Number(flags.podMaxPids),
+  };
+  return Object.fromEntries(
+    Object.entries(config).filter(([, value]) => value !== undefined),
+  ) as Omit<NodeAgentConfig, 'api'>;
+}
+
+/** `a=1,b=2` as an object. */
+function pairs(list: string | undefined): Record<string, string> | undefined {
+  if (!list) return undefined;
+  return Object.fromEntries(
+    list.split(',').map((pair) => {
+      const [key = '', ...value] = pair.split('=');
+      return [key, value.join('=')];
+    }),
+  );
+}

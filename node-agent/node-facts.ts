@@ -1,0 +1,116 @@
+import { readFileSync, statfsSync } from 'node:fs';
+import * as os from 'node:os';
+import { type Amounts, amountsOf } from '#api/pod-resources.ts';
+import type { Node } from '#api/types.ts';
+
+/** Set aside for the system, by resource name, as quantities. */
+export type Reserved = Readonly<Record<string, string>>;
+
+export type Capacity = { capacity: Record<string, string>; allocatable: Record<string, string> };
+
+const MAX_PODS = 110;
+/** Below this much free memory the node is under pressure; pods cannot count on it. */
+export const MEMORY_MARGIN_BYTES = 100 * 1024 * 1024;
+/** Share of the disk that pods cannot count on. */
+export const DISK_MARGIN = 0.1;
+const KIBI = 1024;
+
+/** What the machine has, and what of it pods may use. */
+export function readCapacity(rootDir: string, reserved: Reserved, maxPods = MAX_PODS): Capacity {
+  const disk = diskUsage(rootDir);
+  const cpuMillis = os.availableParallelism() * 1000;
+  const memoryBytes = meminfo().totalBytes;
+  const less = amountsOf(reserved);
+  const left = (name: string, amount: number): number =>
+    Math.max(0, Math.floor(amount - (less.get(name) ?? 0)));
+  const kibi = (bytes: number): string => `${Math.floor(bytes / KIBI)}Ki`;
+  const cpu = (millis: number): string =>
+    millis % 1000 === 0 ? String(millis / 1000) : `${millis}m`;
+  return {
+    capacity: {
+      cpu: cpu(cpuMillis),
+      memory: kibi(memoryBytes),
+      pods: String(maxPods),
+      'ephemeral-storage': kibi(disk.totalBytes),
+      'hugepages-1Gi': '0',
+      'hugepages-2Mi': '0',
+    },
+    allocatable: {
+      cpu: cpu(left('cpu', cpuMillis)),
+      memory: kibi(left('memory', memoryBytes - MEMORY_MARGIN_BYTES)),
+      pods: String(maxPods),
+      'ephemeral-storage': String(left('ephemeral-storage', disk.totalBytes * (1 - DISK_MARGIN))),
+      'hugepages-1Gi': '0',
+      'hugepages-2Mi': '0',
+    },
+  };
+}
+
+export const allocatableAmounts = ({ allocatable }: Capacity): Amounts => amountsOf(allocatable);
+
+export function meminfo(text = readFileSync('/proc/meminfo', 'utf8')): {
+  totalBytes: number;
+  availableBytes: number;
+} {
+  const value = (name: string): number =>
+    Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1] ?? 0) * KIBI;
+  return { totalBytes: value('MemTotal'), availableBytes: value('MemAvailable') };
+}
+
+export type DiskUsage = {
+  totalBytes: number;
+  availableBytes: number;
+  inodes: number;
+  inodesFree: number;
+};
+
+export function diskUsage(dir: string): DiskUsage {
+  const { bsize, blocks, bavail, files, ffree } = statfsSync(dir);
+  return {
+    totalBytes: blocks * bsize,
+    availableBytes: bavail * bsize,
+    inodes: files,
+    inodesFree: ffree,
+  };
+}
+
+/** Process ids: the kernel's most, and how many are taken. */
+export function pidUsage(): { max: number; used: number } {
+  const max = Number(readText('/proc/sys/kernel/pid_max'));
+  const used = Number(readText('/proc/loadavg').split(' ')[3]?.split('/')[1] ?? 0);
+  return { max, used };
+}
+
+export type NodeInfo = NonNullable<NonNullable<Node['status']>['nodeInfo']>;
+
+export function readNodeInfo(
+  runtime: { name: string; version: string },
+  version: string,
+): NodeInfo {
+  return {
+    architecture: architecture(),
+    bootID: readText('/proc/sys/kernel/random/boot_id'),
+    containerRuntimeVersion: `${runtime.name}://${runtime.version}`,
+    kernelVersion: os.release(),
+    kubeProxyVersion: '',
+    kubeletVersion: version,
+    machineID: readText('/etc/machine-id'),
+    operatingSystem: 'linux',
+    osImage: /^PRETTY_NAME="?([^"\n]*)/m.exec(readText('/etc/os-release'))?.[1] ?? 'Linux',
+    systemUUID: readText('/sys/class/dmi/id/product_uuid') || readText('/etc/machine-id'),
+  };
+}
+
+/** The machine's architecture in Go's words, as labels have it. */
+export function architecture(): string {
+  const names: Record<string, string> = { x64: 'amd64', arm64: 'arm64', ia32: '386' };
+  return names[process.arch] ?? process.arch;
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8').trim();
+  } catch {
+    return ''; // not every machine has every file
+  }
+}

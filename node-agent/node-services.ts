@@ -1,0 +1,49 @@
+import type { Clock } from '#base/clock.ts';
+import type { Log } from '#base/log.ts';
+import type { Amounts } from '#api/pod-resources.ts';
+import type { Pod, Service } from '#api/types.ts';
+import type { EventRecorder } from '#client/events.ts';
+import type { Cgroups } from '#node-agent/cgroups.ts';
+import type { HostFacts } from '#node-agent/container-status.ts';
+import type { DnsFacts } from '#node-agent/dns-config.ts';
+import type { RunHandler } from '#node-agent/handlers.ts';
+import type { Images } from '#node-agent/images.ts';
+import type { PodPaths } from '#node-agent/pod-files.ts';
+import type { PodRuntimes } from '#node-agent/pod-runtimes.ts';
+import type { VolumeServices } from '#node-agent/pod-volumes.ts';
+import type { Probes } from '#node-agent/probes.ts';
+import type { RuntimeFeatures, RuntimeService } from '#node-agent/runtime/service.ts';
+import type { Slots } from '#node-agent/slots.ts';
+import type { StatusWriter } from '#node-agent/status-writer.ts';
+
+/** What the pods of a node share: everything a worker needs besides its pod. */
+export type NodeServices = {
+  nodeName: string;
+  host: HostFacts;
+  /** What pods may use in all, as in `amountsOf`. */
+  allocatable: Amounts;
+  memoryCapacityBytes: number;
+  podPidsLimit: number | undefined;
+  clusterDomain: string;
+  dns: () => DnsFacts;
+  paths: PodPaths;
+  clock: Clock;
+  log: Log;
+  events: EventRecorder;
+  runtime: RuntimeService;
+  features: RuntimeFeatures;
+  runtimes: PodRuntimes;
+  images: Images;
+  probes: Probes;
+  handlers: RunHandler;
+  volumes: VolumeServices & { forget(uid: string): void };
+  /** Undefined where the host lets nobody make groups. */
+  cgroups: Cgroups | undefined;
+  /** Services whose addresses a pod's environment tells. */
+  services: (namespace: string) => Service[];
+  status: StatusWriter;
+  /** Bound of sandboxes made at a time. */
+  sandboxSlots: Slots;
+  /** The runtime's handler for a pod's RuntimeClass; '' is its default. */
+  runtimeHandler: (pod: Pod) => string;
+};

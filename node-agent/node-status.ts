@@ -1,0 +1,255 @@
+import { isDeepStrictEqual } from 'node:util';
+import { backoffMs } from '#base/backoff.ts';
+import type { Clock } from '#base/clock.ts';
+import { errorText, type Log } from '#base/log.ts';
+import { isStatusError } from '#api/status.ts';
+import { formatTime } from '#api/time.ts';
+import type { Node } from '#api/types.ts';
+import type { Api } from '#client/api.ts';
+import type { EventRecorder } from '#client/events.ts';
+import { nodes } from '#client/resources.ts';
+import {
+  architecture,
+  type Capacity,
+  DISK_MARGIN,
+  diskUsage,
+  MEMORY_MARGIN_BYTES,
+  meminfo,
+  type NodeInfo,
+  pidUsage,
+} from '#node-agent/node-facts.ts';
+import type { Image } from '#node-agent/runtime/service.ts';
+
+/** How often the node looks at itself, and how often it says the same again. */
+const CHECK_MS = 10_000;
+const REPEAT_MS = 5 * 60_000;
+/** Most images that the status lists. Source: kubelet's nodeStatusMaxImages. */
+const MAX_IMAGES = 50;
+/** Share of process ids in use that means pressure. */
+const PID_MARGIN = 0.9;
+const RETRY = { initialMs: 200, maxMs: 10_000 };
+
+type Condition = NonNullable<NonNullable<Node['status']>['conditions']>[number];
+
+export type NodeReporterOptions = {
+  api: Api;
+  clock: Clock;
+  log: Log;
+  events: EventRecorder;
+  nodeName: string;
+  ips: readonly string[];
+  /** Port of the agent's server. */
+  port: () => number;
+  labels: Readonly<Record<string, string>>;
+  capacity: Capacity;
+  info: NodeInfo;
+  rootDir: string;
+  /** Why pods cannot run now; undefined when they can. */
+  notReady: () => Promise<string | undefined>;
+  images: () => Promise<Image[]>;
+};
+
+/** Registers the node and keeps its status true. */
+export class NodeReporter {
+  readonly #options: NodeReporterOptions;
+  #sent: Node['status'] | undefined;
+  #sentAtMs = 0;
+  #node: Node | undefined;
+  #wake: () => void = () => {};
+
+  constructor(options: NodeReporterOptions) {
+    this.#options = options;
+  }
+
+  /** Something changed: report now, not at the next look. */
+  poke(): void {
+    this.#wake();
+  }
+
+  /** Creates the Node object, or takes it over with this agent's labels. Retries until `signal`. */
+  async register(signal: AbortSignal): Promise<Node> {
+    const { clock, log, nodeName } = this.#options;
+    for (let failures = 1; ; failures++) {
+      try {
+        this.#node = await this.#createOrAdopt();
+        return this.#node;
+      } catch (error) {
+        signal.throwIfAborted();
+        log.warn('could not register the node', { node: nodeName, error: errorText(error) });
+        await clock.sleep(backoffMs(failures, RETRY), { signal });
+      }
+    }
+  }
+
+  async #createOrAdopt(): Promise<Node> {
+    const { api, nodeName, labels } = this.#options;
+    const own = {
+      'kubernetes.io/hostname': nodeName,
+      'kubernetes.io/os': 'linux',
+      'kubernetes.io/arch': architecture(),
+      'beta.kubernetes.io/os': 'linux',
+      'beta.kubernetes.io/arch': architecture(),
+      ...labels,
+    };
+    const status = await this.#status(undefined);
+    const node: Node = {
+      apiVersion: 'v1',
+      kind: 'Node',
+      metadata: { name: nodeName, labels: own },
+      spec: {},
+      ...(status ? { status } : {}),
+    };
+    try {
+      return await api.create(nodes, node);
+    } catch (error) {
+      if (!isStatusError(error, 'AlreadyExists')) throw error;
+    }
+    const there = await api.get(nodes, { name: nodeName });
+    const missing = Object.entries(own).some(([k, v]) => there.metadata.labels?.[k] !== v);
+    if (!missing) return there;
+    const body = { metadata: { labels: own } };
+    return api.patch(nodes, { name: nodeName }, { type: 'merge', body });
+  }
+
+  /** Reports until `signal`; `onReady` is called once the API has the node as Ready. */
+  async run(signal: AbortSignal, onReady: () => void): Promise<void> {
+    const { clock, log, nodeName } = this.#options;
+    let failures = 0;
+    while (!signal.aborted) {
+      try {
+        const ready = await this.#report();
+        failures = 0;
+        if (ready) onReady();
+      } catch (error) {
+        if (signal.aborted) return;
+        failures++;
+        if (isStatusError(error, 'NotFound')) await this.register(signal).catch(() => undefined);
+        log.warn('could not report the node status', { node: nodeName, error: errorText(error) });
+      }
+      const woken = new Promise<void>((resolve) => (this.#wake = resolve));
+      const timer = new AbortController();
+      const until = AbortSignal.any([signal, timer.signal]);
+      const ms = failures > 0 ? backoffMs(failures, RETRY) : CHECK_MS;
+      await Promise.race([woken, clock.sleep(ms, { signal: until }).catch(() => undefined)]);
+      timer.abort();
+    }
+  }
+
+  async #report(): Promise<boolean> {
+    const { api, nodeName, clock } = this.#options;
+    const status = await this.#status(this.#sent);
+    const ready = status?.conditions?.find((c) => c.type === 'Ready')?.status === 'True';
+    const due = clock.now() - this.#sentAtMs >= REPEAT_MS;
+    if (!due && isDeepStrictEqual(withoutHeartbeat(status), withoutHeartbeat(this.#sent)))
+      return ready;
+    // A strategic merge leaves capacity keys and conditions of others alone.
+    const body = { status: { ...status, images: [...(status?.images ?? [])] } };
+    await api.patch(
+      nodes,
+      { name: nodeName },
+      { type: 'strategic', body },
+      { subresource: 'status' },
+    );
+    this.#sent = status;
+    this.#sentAtMs = clock.now();
+    return ready;
+  }
+
+  async #status(before: Node['status'] | undefined): Promise<Node['status']> {
+    const { nodeName, ips, port, capacity, info, images } = this.#options;
+    const list = await images().catch((): Image[] => []);
+    return {
+      addresses: [
+        ...ips.map((address) => ({ type: 'InternalIP', address })),
+        { type: 'Hostname', address: nodeName },
+      ],
+      capacity: capacity.capacity,
+      allocatable: capacity.allocatable,
+      conditions: await this.#conditions(before),
+      daemonEndpoints: { kubeletEndpoint: { Port: port() } },
+      images: list
+        .sort((a, b) => b.size - a.size)
+        .slice(0, MAX_IMAGES)
+        .map((image) => ({
+          names: [...image.repoDigests, ...image.repoTags],
+          sizeBytes: image.size,
+        })),
+      nodeInfo: info,
+    };
+  }
+
+  async #conditions(before: Node['status'] | undefined): Promise<Condition[]> {
+    const { clock, rootDir, notReady, nodeName, events } = this.#options;
+    const now = formatTime(clock.now());
+    const memory = meminfo().availableBytes < MEMORY_MARGIN_BYTES;
+    const disk = diskUsage(rootDir);
+    const diskFull =
+      disk.availableBytes < disk.totalBytes * DISK_MARGIN ||
+      (disk.inodes > 0 && disk.inodesFree < disk.inodes * 0.05);
+    const pids = pidUsage();
+    const why = await notReady().catch((error: unknown) => errorText(error));
+    const facts: { type: string; bad: boolean; texts: Texts; reasons: Texts }[] = [
+      {
+        type: 'MemoryPressure',
+        bad: memory,
+        texts: [
+          'kubelet has sufficient memory available',
+          'kubelet has insufficient memory available',
+        ],
+        reasons: ['KubeletHasSufficientMemory', 'KubeletHasInsufficientMemory'],
+      },
+      {
+        type: 'DiskPressure',
+        bad: diskFull,
+        texts: ['kubelet has no disk pressure', 'kubelet has disk pressure'],
+        reasons: ['KubeletHasNoDiskPressure', 'KubeletHasDiskPressure'],
+      },
+      {
+        type: 'PIDPressure',
+        bad: pids.used > pids.max * PID_MARGIN,
+        texts: ['kubelet has sufficient PID available', 'kubelet has insufficient PID available'],
+        reasons: ['KubeletHasSufficientPID', 'KubeletHasInsufficientPID'],
+      },
+    ];
+    const conditions = facts.map(({ type, bad, texts, reasons }): Condition => {
+      const index = bad ? 1 : 0;
+      const status = bad ? 'True' : 'False';
+      return { type, status, reason: reasons[index], message: texts[index] };
+    });
+    conditions.push(
+      why === undefined
+        ? {
+            type: 'Ready',
+            status: 'True',
+            reason: 'KubeletReady',
+            message: 'kubelet is posting ready status',
+          }
+        : { type: 'Ready', status: 'False', reason: 'KubeletNotReady', message: why },
+    );
+    return conditions.map((condition) => {
+      const old = (before ?? this.#node?.status)?.conditions?.find(
+        (c) => c.type === condition.type,
+      );
+      const same = old?.status === condition.status;
+      if (!same && before) {
+        const reason = `Node${condition.status === 'True' ? '' : 'Not'}${condition.type}`;
+        const about: Node = { kind: 'Node', metadata: { name: nodeName, uid: nodeName } };
+        const message = `Node ${nodeName} status is now: ${reason}`;
+        events.record(about, { type: 'Normal', reason, message });
+      }
+      return {
+        ...condition,
+        lastHeartbeatTime: now,
+        lastTransitionTime: (same && old?.lastTransitionTime) || now,
+      };
+    });
+  }
+}
+
+/** Of the good and the bad case. */
+type Texts = readonly [string, string];
+
+const withoutHeartbeat = (status: Node['status'] | undefined): unknown => ({
+  ...status,
+  conditions: status?.conditions?.map((c) => ({ ...c, lastHeartbeatTime: '' })),
+});

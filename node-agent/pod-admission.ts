@@ -1,0 +1,102 @@
+import { matchesNodeSelectorTerm } from '#api/node-selector.ts';
+import { addAmounts, type Amounts, podAmounts } from '#api/pod-resources.ts';
+import { tolerates } from '#api/tolerations.ts';
+import type { Node, Pod } from '#api/types.ts';
+
+/** Why a node refuses a pod: the status it fails with. */
+export type Refusal = { reason: string; message: string };
+
+/**
+ * Whether a pod that was bound here can run beside the pods already admitted. The scheduler checks
+ * the same, but a pod can be bound by hand, and two can be bound at a time.
+ */
+export function admitPod(
+  pod: Pod,
+  others: readonly Pod[],
+  { node, allocatable }: { node: Node; allocatable: Amounts },
+): Refusal | undefined {
+  return (
+    refuseBySelector(pod, node) ??
+    refuseByResources(pod, others, allocatable) ??
+    refuseByPorts(pod, others)
+  );
+}
+
+function refuseBySelector({ spec }: Pod, node: Node): Refusal | undefined {
+  const labels = node.metadata.labels ?? {};
+  const selected = Object.entries(spec.nodeSelector ?? {}).every(([k, v]) => labels[k] === v);
+  const terms =
+    spec.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms;
+  const matched = !terms || terms.some((term) => matchesNodeSelectorTerm(term, node));
+  if (!selected || !matched) {
+    return {
+      reason: 'NodeAffinity',
+      message:
+        "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
+    };
+  }
+  const taint = node.spec?.taints?.find(
+    (t) => t.effect === 'NoExecute' && !tolerates(spec.tolerations, t),
+  );
+  if (!taint) return undefined;
+  return {
+    reason: 'TaintToleration',
+    message: `Pod was rejected: Predicate TaintToleration failed: node(s) had untolerated taint {${taint.key}: ${taint.value ?? ''}}`,
+  };
+}
+
+function refuseByResources(
+  pod: Pod,
+  others: readonly Pod[],
+  allocatable: Amounts,
+): Refusal | undefined {
+  const used: Amounts = new Map([['pods', others.length]]);
+  for (const other of others) addAmounts(used, podAmounts(other.spec, 'requests'));
+  const asked = podAmounts(pod.spec, 'requests');
+  asked.set('pods', 1);
+  for (const [name, amount] of asked) {
+    const capacity = allocatable.get(name);
+    // What the agent does not count (extended resources of others) is not its to refuse.
+    if (capacity === undefined || amount === 0) continue;
+    const taken = used.get(name) ?? 0;
+    if (taken + amount <= capacity) continue;
+    return {
+      reason: `OutOf${name}`,
+      message:
+        `Pod was rejected: Node didn't have enough resource: ${name}, ` +
+        `requested: ${amount}, used: ${taken}, capacity: ${capacity}`,
+    };
+  }
+  return undefined;
+}
+
+function refuseByPorts(pod: Pod, others: readonly Pod[]): Refusal | undefined {
+  const taken = others.flatMap(hostPorts);
+  const clash = hostPorts(pod).some((port) =>
+    taken.some(
+      (t) =>
+        t.port === port.port &&
+        t.protocol === port.protocol &&
+        (t.ip === port.ip || isAny(t.ip) || isAny(port.ip)),
+    ),
+  );
+  if (!clash) return undefined;
+  return {
+    reason: 'NodePorts',
+    message:
+      "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
+  };
+}
+
+const isAny = (ip: string): boolean => ip === '' || ip === '0.0.0.0' || ip === '::';
+
+function hostPorts({ spec }: Pod): { port: number; protocol: string; ip: string }[] {
+  return spec.containers.flatMap((container) =>
+    (container.ports ?? []).flatMap(
+      ({ hostPort, protocol = 'TCP', hostIP = '', containerPort }) => {
+        const port = hostPort ?? (spec.hostNetwork ? containerPort : 0);
+        return port ? [{ port, protocol, ip: hostIP }] : [];
+      },
+    ),
+  );
+}

@@ -1,0 +1,74 @@
+import type { Secret } from '#api/types.ts';
+import type { AuthConfig } from '#node-agent/runtime/service.ts';
+
+type DockerEntry = {
+  username?: string;
+  password?: string;
+  auth?: string;
+  identitytoken?: string;
+  registrytoken?: string;
+};
+
+/** The registry's host name in an image reference. */
+export function registryOf(image: string): string {
+  const first = image.split('/')[0] ?? '';
+  const isHost = image.includes('/') && (/[.:]/.test(first) || first === 'localhost');
+  return isHost ? first : 'docker.io';
+}
+
+/**
+ * Credentials for an image in pull Secrets, best match first. Keys are hosts or URLs, with a path and
+ * `*` for parts of the host. Source: Kubernetes documentation, "Interpretation of config.json".
+ */
+export function registryAuths(image: string, secrets: readonly Secret[]): AuthConfig[] {
+  const registry = registryOf(image);
+  const named =
+    registry === 'docker.io' ? `docker.io/${image.replace(/^docker\.io\//, '')}` : image;
+  const found: { length: number; auth: AuthConfig }[] = [];
+  for (const secret of secrets) {
+    for (const [key, entry] of Object.entries(entriesOf(secret))) {
+      const place = key
+        .replace(/^https?:\/\//, '')
+        .replace(/\/v[12]\/?$/, '')
+        .replace(/\/$/, '')
+        .replace(/^index\.docker\.io/, 'docker.io');
+      if (matches(place, named))
+        found.push({ length: place.length, auth: authOf(entry, registry) });
+    }
+  }
+  return found.sort((a, b) => b.length - a.length).map(({ auth }) => auth);
+}
+
+function entriesOf(secret: Secret): Record<string, DockerEntry> {
+  const data = secret.data ?? {};
+  const text = data['.dockerconfigjson'] ?? data['.dockercfg'];
+  if (!text) return {};
+  try {
+    const parsed: unknown = JSON.parse(Buffer.from(text, 'base64').toString());
+    const auths = (parsed as { auths?: unknown }).auths ?? parsed;
+    return auths && typeof auths === 'object' ? (auths as Record<string, DockerEntry>) : {};
+  } catch {
+    return {}; // no credentials in it; the pull then says what the registry thinks
+  }
+}
+
+function matches(place: string, image: string): boolean {
+  const [host = '', ...path] = place.split('/');
+  const [imageHost = '', ...imagePath] = image.split('/');
+  const pattern = host.split('.').map((part) => part.replaceAll('*', '[^.]*'));
+  if (!new RegExp(`^${pattern.join('\\.')}$`).test(imageHost)) return false;
+  return path.every((part, index) => imagePath[index] === part);
+}
+
+function authOf(entry: DockerEntry, serverAddress: string): AuthConfig {
+  const [username, ...password] = entry.auth
+    ? Buffer.from(entry.auth, 'base64').toString().split(':')
+    : [];
+  return {
+    serverAddress,
+    username: entry.username ?? username ?? '',
+    password: entry.password ?? password.join(':'),
+    ...(entry.identitytoken ? { identityToken: entry.identitytoken } : {}),
+    ...(entry.registrytoken ? { registryToken: entry.registrytoken } : {}),
+  };
+}

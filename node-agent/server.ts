@@ -1,0 +1,284 @@
+import { readFileSync } from 'node:fs';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import * as https from 'node:https';
+import type { AddressInfo } from 'node:net';
+import type { TLSSocket } from 'node:tls';
+import { errorText, type Log } from '#base/log.ts';
+import { readLog, type LogOptions } from '#node-agent/logs.ts';
+import type { NodeServices } from '#node-agent/node-services.ts';
+import type { PodWorkers } from '#node-agent/pod-workers.ts';
+import {
+  findContainer,
+  isStream,
+  passStream,
+  refuseUpgrade,
+  RequestError,
+} from '#node-agent/server-streams.ts';
+import { resourceMetrics, statsSummary, UsageMeter } from '#node-agent/usage.ts';
+
+/** Who may ask: the API server by its client certificate, and cluster administrators. */
+const CLIENTS = new Set(['gantry:apiserver-kubelet-client', 'kube-apiserver-kubelet-client']);
+const ADMINISTRATORS = 'system:masters';
+/** Serving certificates are renewed in place; looked at this often. */
+const CERTIFICATE_MS = 60_000;
+
+export type ServerConfig = {
+  rootDir: string;
+  nodeName: string;
+  port?: number;
+  bindAddress?: string;
+  tlsCertFile?: string;
+  tlsPrivateKeyFile?: string;
+  clientCaFile?: string;
+};
+
+export type ServerOptions = {
+  config: ServerConfig;
+  services: NodeServices;
+  workers: PodWorkers;
+  signal: AbortSignal;
+  log: Log;
+};
+
+export const DEFAULT_PORT = 10_250;
+
+/**
+ * The node's own API, under the kubelet's paths, for the API server. Without a certificate to serve
+ * with, nothing is served. Rejects when the port is taken.
+ */
+export async function startServer(
+  options: ServerOptions,
+): Promise<{ port: () => number; done: Promise<void> }> {
+  const { config, signal, log } = options;
+  const { tlsCertFile, tlsPrivateKeyFile, clientCaFile, port = DEFAULT_PORT } = config;
+  if (!tlsCertFile || !tlsPrivateKeyFile || !clientCaFile) {
+    log.warn('no certificate to serve with: logs, exec and metrics of this node are not served');
+    return { port: () => port, done: Promise.resolve() };
+  }
+  const files = () => ({
+    cert: readFileSync(tlsCertFile),
+    key: readFileSync(tlsPrivateKeyFile),
+    ca: readFileSync(clientCaFile),
+  });
+  const meter = new UsageMeter(options.services.runtime, options.services.clock);
+  meter.node(); // the first rate needs an earlier value
+  const server = https.createServer(
+    { ...files(), requestCert: true, rejectUnauthorized: false },
+    (request, response) => void serve(options, meter, request, response),
+  );
+  const sockets = new Set<{ destroy(): void }>();
+  server.on('secureConnection', (socket) => {
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+    socket.on('error', () => socket.destroy());
+  });
+  server.on('upgrade', (request: IncomingMessage, socket, head) => {
+    if (!mayAsk(request)) refuseUpgrade(socket, 401, 'Unauthorized');
+    else if (!isStream(request.url ?? '')) refuseUpgrade(socket, 404, 'no such stream');
+    else void passStream(options, request, socket, head);
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) =>
+      reject(
+        error.code === 'EADDRINUSE'
+          ? new Error(
+              `port ${port} of the node agent is taken by another process; choose another one`,
+              { cause: error },
+            )
+          : error,
+      ),
+    );
+    server.listen(port, config.bindAddress ?? '0.0.0.0', resolve);
+  });
+  const renewal = setInterval(() => {
+    try {
+      server.setSecureContext(files());
+    } catch (error) {
+      log.warn('could not read the serving certificate', { error: errorText(error) });
+    }
+  }, CERTIFICATE_MS);
+  const actualPort = (server.address() as AddressInfo).port;
+  const done = new Promise<void>((resolve) => {
+    const stop = (): void => {
+      clearInterval(renewal);
+      server.close(() => resolve());
+      for (const socket of sockets) socket.destroy();
+    };
+    if (signal.aborted) stop();
+    else signal.addEventListener('abort', stop, { once: true });
+  });
+  return { port: () => actualPort, done };
+}
+
+function mayAsk(request: IncomingMessage): boolean {
+  const socket = request.socket as TLSSocket;
+  if (!socket.authorized) return false;
+  const { subject } = socket.getPeerCertificate();
+  if (!subject) return false;
+  const groups = [subject.O].flat();
+  return CLIENTS.has([subject.CN].flat()[0] ?? '') || groups.includes(ADMINISTRATORS);
+}
+
+async function serve(
+  options: ServerOptions,
+  meter: UsageMeter,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  try {
+    const url = new URL(request.url ?? '/', 'https://agent');
+    if (url.pathname === '/healthz') return text(response, 'ok');
+    if (!mayAsk(request)) throw new RequestError(401, 'Unauthorized');
+    if (isStream(url.pathname)) throw new RequestError(400, 'you must specify an upgrade');
+    await route(options, meter, url, response);
+  } catch (error) {
+    if (response.headersSent) {
+      response.destroy();
+      return;
+    }
+    const status = error instanceof RequestError ? error.status : 500;
+    if (status === 500)
+      options.log.warn('request failed', { path: request.url, error: errorText(error) });
+    text(response, `${errorText(error)}\n`, status);
+  }
+}
+
+async function route(
+  options: ServerOptions,
+  meter: UsageMeter,
+  url: URL,
+  response: ServerResponse,
+): Promise<void> {
+  const { config, workers } = options;
+  const path = url.pathname.replace(/\/$/, '');
+  if (path.startsWith('/containerLogs/')) return containerLogs(options, url, response);
+  switch (path) {
+    case '/stats/summary': {
+      const pods = await meter.pods();
+      return json(response, statsSummary(config.nodeName, config.rootDir, meter.node(), pods));
+    }
+    case '/metrics/resource':
+      return text(response, resourceMetrics(meter.node(), await meter.pods()));
+    case '/pods':
+    case '/runningpods':
+      return json(response, {
+        kind: 'PodList',
+        apiVersion: 'v1',
+        metadata: {},
+        items: workers.all().map((worker) => worker.pod),
+      });
+    case '/configz':
+      return json(response, {
+        kubeletconfig: {
+          kind: 'KubeletConfiguration',
+          apiVersion: 'kubelet.config.k8s.io/v1beta1',
+          clusterDomain: options.services.clusterDomain,
+          clusterDNS: options.services.dns().clusterDns,
+          cgroupDriver: 'cgroupfs',
+          maxPods: options.services.allocatable.get('pods'),
+        },
+      });
+    default:
+      throw new RequestError(404, `404 page not found: ${path}`);
+  }
+}
+
+/** `/containerLogs/NAMESPACE/POD/CONTAINER?…`: parameters as in PodLogOptions. */
+async function containerLogs(
+  options: ServerOptions,
+  url: URL,
+  response: ServerResponse,
+): Promise<void> {
+  const [, namespace = '', podName = '', name = ''] = url.pathname
+    .split('/')
+    .filter(Boolean)
+    .map(decodeURIComponent);
+  const { services } = options;
+  const { pod, record: newest } = findContainer(options, namespace, podName, name);
+  const uid = pod.metadata.uid ?? '';
+  const previous = isTrue(url.searchParams.get('previous'));
+  const record = previous
+    ? services.runtimes.get(uid).containers.filter((c) => c.name === name)[1]
+    : newest;
+  if (!record || record.state === 'created') {
+    throw new RequestError(
+      400,
+      previous
+        ? `previous terminated container "${name}" in pod "${podName}" not found`
+        : `container "${name}" in pod "${podName}" is waiting to start: ${waitingReason(options, uid, name)}`,
+    );
+  }
+  const gone = new AbortController();
+  response.on('close', () => gone.abort());
+  response.writeHead(200, { 'content-type': 'text/plain; charset=utf-8' });
+  response.flushHeaders();
+  await readLog({
+    path: record.logPath,
+    options: logOptions(url.searchParams, services.clock.now()),
+    isRunning: () => services.runtimes.container(record.id)?.record.state === 'running',
+    signal: AbortSignal.any([gone.signal, options.signal]),
+    write: (chunk) =>
+      new Promise<void>((resolve) => {
+        if (response.write(chunk) || response.destroyed) return resolve();
+        const go = (): void => {
+          response.off('drain', go);
+          response.off('close', go);
+          resolve();
+        };
+        response.once('drain', go);
+        response.once('close', go);
+      }),
+  });
+  response.end();
+}
+
+function waitingReason({ services, workers }: ServerOptions, uid: string, name: string): string {
+  const worker = workers.get(uid);
+  const status = worker && services.status.reported(worker.pod);
+  const all = [...(status?.containerStatuses ?? []), ...(status?.initContainerStatuses ?? [])];
+  const reason = all.find((c) => c.name === name)?.state?.waiting?.reason ?? 'ContainerCreating';
+  const words: Record<string, string> = {
+    ErrImagePull: "image can't be pulled",
+    ImagePullBackOff: 'trying and failing to pull image',
+  };
+  return words[reason] ?? reason;
+}
+
+const isTrue = (value: string | null): boolean => value === 'true' || value === '1';
+
+function logOptions(query: URLSearchParams, nowMs: number): LogOptions {
+  const number = (name: string): number | undefined => {
+    const value = query.get(name);
+    return value === null || value === '' ? undefined : Number(value);
+  };
+  const [tailLines, limitBytes, seconds] = [
+    number('tailLines'),
+    number('limitBytes'),
+    number('sinceSeconds'),
+  ];
+  const sinceTime = query.get('sinceTime');
+  const sinceMs = sinceTime
+    ? Date.parse(sinceTime)
+    : seconds === undefined
+      ? undefined
+      : nowMs - seconds * 1000;
+  const stream = query.get('stream');
+  return {
+    follow: isTrue(query.get('follow')),
+    timestamps: isTrue(query.get('timestamps')),
+    ...(sinceMs === undefined ? {} : { sinceMs }),
+    ...(tailLines === undefined ? {} : { tailLines }),
+    ...(limitBytes === undefined ? {} : { limitBytes }),
+    ...(stream === 'Stdout' || stream === 'Stderr' ? { stream } : {}),
+  };
+}
+
+function text(response: ServerResponse, body: string, status = 200): void {
+  response.writeHead(status, { 'content-type': 'text/plain; charset=utf-8' });
+  response.end(body);
+}
+
+function json(response: ServerResponse, body: unknown): void {
+  response.writeHead(200, { 'content-type': 'application/json' });
+  response.end(JSON.stringify(body));
+}

@@ -1,0 +1,406 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Clock, systemClock } from '#base/clock.ts';
+import { errorText, type Log, silentLog } from '#base/log.ts';
+import { type Running, runTogether } from '#base/running.ts';
+import type { Node, Pod, Secret } from '#api/types.ts';
+import type { Api } from '#client/api.ts';
+import { createEventRecorder } from '#client/events.ts';
+import type { Informer } from '#client/informer.ts';
+import { createInformers, type Informers } from '#client/informer-factory.ts';
+import { nodes, pods, runtimeClasses, services as serviceResource } from '#client/resources.ts';
+import { openCgroups } from '#node-agent/cgroups.ts';
+import { collectGarbage } from '#node-agent/container-gc.ts';
+import { parseResolvConf } from '#node-agent/dns-config.ts';
+import { createHandlers } from '#node-agent/handlers.ts';
+import { collectImages } from '#node-agent/image-gc.ts';
+import { createImages } from '#node-agent/images.ts';
+import { PAUSE_IMAGE } from '#node-agent/images-local/pause.ts';
+import { startLocalImages } from '#node-agent/images-local/start.ts';
+import { renewNodeLease } from '#node-agent/lease.ts';
+import { rotateLogs } from '#node-agent/log-rotation.ts';
+import { isMountPoint, mountTmpfs, unmountAll } from '#node-agent/mounts.ts';
+import { removeNetwork, startNetwork } from '#node-agent/network/start.ts';
+import {
+  allocatableAmounts,
+  meminfo,
+  readCapacity,
+  readNodeInfo,
+  type Reserved,
+} from '#node-agent/node-facts.ts';
+import type { NodeServices } from '#node-agent/node-services.ts';
+import { NodeReporter } from '#node-agent/node-status.ts';
+import { admitPod } from '#node-agent/pod-admission.ts';
+import { podPaths } from '#node-agent/pod-files.ts';
+import { PodRuntimes } from '#node-agent/pod-runtimes.ts';
+import { PodWorkers } from '#node-agent/pod-workers.ts';
+import { Probes } from '#node-agent/probes.ts';
+import { podTokens, pullSecretNames, referencedObjects } from '#node-agent/referenced-objects.ts';
+import { connectContainerd, type RuntimeClient } from '#node-agent/runtime/containerd.ts';
+import { ensureContainerd, stopContainerd } from '#node-agent/runtime/containerd-daemon.ts';
+import { startServer } from '#node-agent/server.ts';
+import { createSlots } from '#node-agent/slots.ts';
+import { createStatusWriter } from '#node-agent/status-writer.ts';
+
+/** Sandboxes made at a time; more only makes each of them slower. */
+const PARALLEL_SANDBOXES = 4;
+const AGENT_VERSION = 'v1.36.2+gantry';
+
+export type NodeAgentConfig = {
+  api: Api;
+  nodeName: string;
+  /** First is the node's main address. */
+  nodeIp: string;
+  /** Everything this node keeps: `<data-dir>/node/<name>`. */
+  rootDir: string;
+  /** A CRI socket; without, the agent runs a containerd of its own below `rootDir`. */
+  runtimeEndpoint?: string;
+  /** Images of this machine; default `<data-dir>/images`, shared by all its nodes. */
+  imageStoreDir?: string;
+  /** Where a runtime given by `runtimeEndpoint` looks for its CNI configuration. */
+  cniConfDir?: string;
+  /** 0 takes any free port. Default 10250. */
+  port?: number;
+  bindAddress?: string;
+  tlsCertFile?: string;
+  tlsPrivateKeyFile?: string;
+  clientCaFile?: string;
+  clusterCidr?: string;
+  serviceCidr?: string;
+  clusterDnsIp?: string;
+  clusterDomain?: string;
+  resolvConf?: string;
+  /** Instead of the range a controller gives to the node. */
+  podCidr?: string;
+  /** Names the bridge and the nftables table; default `gantry`. */
+  networkName?: string;
+  labels?: Readonly<Record<string, string>>;
+  reserved?: Reserved;
+  maxPods?: number;
+  podPidsLimit?: number;
+};
+
+type Surroundings = { signal: AbortSignal; log?: Log; clock?: Clock };
+
+/**
+ * Runs a node: registers it, runs the pods bound to it, reports on them. `ready` resolves when the
+ * API has the node as Ready. When `signal` aborts the agent ends and leaves its pods running; the
+ * next one finds them again.
+ */
+export async function start(
+  config: NodeAgentConfig,
+  { signal, log = silentLog, clock = systemClock }: Surroundings,
+): Promise<Running & { ready: Promise<void>; port: () => number }> {
+  const { api, nodeName, rootDir } = config;
+  mkdirSync(rootDir, { recursive: true, mode: 0o711 });
+  const informers = createInformers(api, { signal, log, clock });
+  const podInformer = informers.of(pods, { fieldSelector: `spec.nodeName=${nodeName}` });
+  const nodeInformer = informers.of(nodes, { fieldSelector: `metadata.name=${nodeName}` });
+  informers.of(serviceResource);
+
+  const runtime = await startRuntime(config, { signal, log, clock });
+  const version = await runtime.client.version();
+  const parts = await makeServices(config, {
+    informers,
+    runtime: runtime.client,
+    version,
+    signal,
+    log,
+    clock,
+  });
+  const { services, events } = parts;
+
+  const capacity = readCapacity(rootDir, config.reserved ?? {}, config.maxPods);
+  const workers = new PodWorkers({
+    services,
+    informer: podInformer,
+    admit: (pod, others) => {
+      const node = nodeInformer.get({ name: nodeName });
+      return node ? admitPod(pod, others, { node, allocatable: services.allocatable }) : undefined;
+    },
+    signal,
+  });
+  parts.onPodChange = (uid) => workers.wake(uid);
+
+  const server = await startServer({ config, services, workers, signal, log });
+  const network = { problem: 'the pod network is not set up yet' as string | undefined };
+  const reporter = new NodeReporter({
+    api,
+    clock,
+    log,
+    events,
+    nodeName,
+    ips: [config.nodeIp],
+    port: server.port,
+    labels: config.labels ?? {},
+    capacity,
+    info: readNodeInfo(version, AGENT_VERSION),
+    rootDir,
+    notReady: async () => network.problem ?? (await runtimeProblem(runtime.client)),
+    images: () => runtime.client.listImages(),
+  });
+
+  const ready = Promise.withResolvers<void>();
+  ready.promise.catch(() => {});
+  const running = runTogether(signal, [
+    async (own) => {
+      const node = await reporter.register(own);
+      await Promise.all([
+        renewNodeLease({ api, clock, log, signal: own, node }),
+        reporter.run(own, ready.resolve),
+      ]);
+    },
+    async (own) => {
+      await runNetwork(config, { informers, nodeInformer, signal: own, log, clock }, (problem) => {
+        network.problem = problem;
+        reporter.poke();
+      });
+    },
+    async (own) => {
+      await services.runtimes.relist();
+      await untilAborted(
+        Promise.all([
+          podInformer.synced(),
+          nodeInformer.synced(),
+          informers.of(serviceResource).synced(),
+        ]),
+        own,
+      );
+      workers.start();
+      await Promise.all([
+        services.runtimes.follow(own),
+        workers.refreshVolumes(),
+        collectGarbage({
+          services,
+          isWanted: (uid) => workers.has(uid),
+          clock,
+          signal: own,
+        }),
+        collectImages({ service: runtime.client, services, clock, signal: own }),
+        rotateLogs({ services, clock, signal: own }),
+      ]);
+    },
+    () => server.done,
+    () => runtime.done,
+  ]);
+  const done = running.done.finally(async () => {
+    services.probes.stopAll();
+    await workers.done().catch(() => undefined);
+    await events.flush().catch(() => undefined);
+    runtime.client.close();
+    ready.reject(signal.reason ?? new Error('the node agent stopped'));
+  });
+  done.catch(() => {});
+  return { done, ready: ready.promise, port: server.port };
+}
+
+type Runtime = { client: RuntimeClient; done: Promise<void> };
+
+/** Connects to the runtime that was given, or starts our own with the images of this machine. */
+async function startRuntime(
+  config: NodeAgentConfig,
+  { signal, log, clock }: { signal: AbortSignal; log: Log; clock: Clock },
+): Promise<Runtime> {
+  if (config.runtimeEndpoint) {
+    const client = connectContainerd({ endpoint: config.runtimeEndpoint, clock, log });
+    return { client, done: Promise.resolve() };
+  }
+  const storeDir = config.imageStoreDir ?? join(config.rootDir, '../../images');
+  const local = await startLocalImages({ storeDir }, { signal, log });
+  const { endpoint } = await ensureContainerd({
+    dir: containerdDir(config.rootDir),
+    cniConfDir: cniConfDir(config),
+    sandboxImage: PAUSE_IMAGE,
+    registries: local.registries,
+    clock,
+    log,
+    signal,
+  });
+  const client = connectContainerd({ endpoint, clock, log });
+  return { client, done: local.done };
+}
+
+const containerdDir = (rootDir: string): string => join(rootDir, 'containerd');
+const cniConfDir = (config: NodeAgentConfig): string =>
+  config.cniConfDir ?? join(config.rootDir, 'cni');
+
+async function runtimeProblem(runtime: RuntimeClient): Promise<string | undefined> {
+  const bad = (await runtime.status()).filter((c) => !c.status);
+  if (bad.length === 0) return undefined;
+  return bad.map((c) => `${c.type}: ${c.message || c.reason}`).join('; ');
+}
+
+/** Waits for the node's address range, then runs the network until the signal. */
+async function runNetwork(
+  config: NodeAgentConfig,
+  around: { informers: Informers; nodeInformer: Informer<Node> } & Required<Surroundings>,
+  report: (problem: string | undefined) => void,
+): Promise<void> {
+  const { informers, nodeInformer, signal, log, clock } = around;
+  const podCidr = config.podCidr ?? (await podCidrOf(nodeInformer, config.nodeName, signal));
+  const running = await startNetwork(
+    {
+      informers,
+      nodeName: config.nodeName,
+      nodeIp: config.nodeIp,
+      podCidr,
+      clusterCidr: config.clusterCidr ?? '10.244.0.0/16',
+      serviceCidr: config.serviceCidr ?? '10.96.0.0/16',
+      clusterDnsIp: config.clusterDnsIp ?? DEFAULT_DNS_IP,
+      clusterDomain: config.clusterDomain ?? DEFAULT_DOMAIN,
+      cniConfDir: cniConfDir(config),
+      rootDir: config.rootDir,
+      upstreamResolvConf: config.resolvConf ?? RESOLV_CONF,
+      ...(config.networkName ? { name: config.networkName } : {}),
+    },
+    { signal, log: log.child('network'), clock },
+  );
+  await running.ready;
+  report(undefined);
+  await running.done;
+}
+
+const DEFAULT_DNS_IP = '10.96.0.10';
+const DEFAULT_DOMAIN = 'cluster.local';
+const RESOLV_CONF = '/etc/resolv.conf';
+
+function podCidrOf(informer: Informer<Node>, name: string, signal: AbortSignal): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const stop = informer.onChange((change) => {
+      const cidr = change.object.spec?.podCIDR;
+      if (change.type === 'deleted' || change.object.metadata.name !== name || !cidr) return;
+      queueMicrotask(() => stop());
+      resolve(cidr);
+    });
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  });
+}
+
+async function makeServices(
+  config: NodeAgentConfig,
+  around: {
+    informers: Informers;
+    runtime: RuntimeClient;
+    version: Awaited<ReturnType<RuntimeClient['version']>>;
+  } & Required<Surroundings>,
+) {
+  const { api, nodeName, nodeIp, rootDir } = config;
+  const { informers, runtime, version, signal, log, clock } = around;
+  const events = createEventRecorder(api, { component: 'kubelet', host: nodeName, clock, log });
+  const paths = podPaths(rootDir);
+  for (const dir of Object.values(paths)) mkdirSync(dir, { recursive: true, mode: 0o711 });
+  const memoryDir = await secretsDir(join(rootDir, 'memory'), log);
+  const objects = referencedObjects(api, clock);
+  const tokens = podTokens(api, clock);
+  const handlers = createHandlers({ runtime, clock });
+  const result = { onPodChange: (_uid: string): void => {} };
+  const onChange = (uid: string): void => result.onPodChange(uid);
+  const hostDns = parseResolvConf(readIfThere(config.resolvConf ?? RESOLV_CONF));
+  const serviceInformer = informers.of(serviceResource);
+  const classes = informers.of(runtimeClasses);
+  const services: NodeServices = {
+    nodeName,
+    host: { ips: [nodeIp], idPrefix: version.name },
+    allocatable: allocatableAmounts(readCapacity(rootDir, config.reserved ?? {}, config.maxPods)),
+    memoryCapacityBytes: meminfo().totalBytes,
+    podPidsLimit: config.podPidsLimit,
+    clusterDomain: config.clusterDomain ?? DEFAULT_DOMAIN,
+    dns: () => ({
+      clusterDns: [config.clusterDnsIp ?? DEFAULT_DNS_IP],
+      clusterDomain: config.clusterDomain ?? DEFAULT_DOMAIN,
+      host: hostDns,
+    }),
+    paths,
+    clock,
+    log,
+    events,
+    runtime,
+    features: version.features,
+    runtimes: new PodRuntimes({ runtime, paths, clock, log, onChange }),
+    images: createImages({
+      service: runtime,
+      clock,
+      events,
+      pullSecrets: async (pod: Pod) => {
+        const namespace = pod.metadata.namespace ?? '';
+        const found = await Promise.all(
+          pullSecretNames(pod).map((name) => objects.secret(namespace, name)),
+        );
+        return found.filter((secret): secret is Secret => secret !== undefined);
+      },
+    }),
+    probes: new Probes({ run: handlers, clock, log, events, onChange }),
+    handlers,
+    volumes: { paths, memoryDir, objects, tokens, forget: tokens.forget },
+    cgroups: openCgroups({ prefix: cgroupPrefix(nodeName), log }),
+    services: (namespace) => [
+      ...serviceInformer.list(namespace),
+      ...(namespace === 'default'
+        ? []
+        : serviceInformer.list('default').filter((s) => s.metadata.name === 'kubernetes')),
+    ],
+    status: createStatusWriter(api, { clock, log, signal }),
+    sandboxSlots: createSlots(PARALLEL_SANDBOXES),
+    runtimeHandler: ({ spec }) =>
+      spec.runtimeClassName ? (classes.get({ name: spec.runtimeClassName })?.handler ?? '') : '',
+  };
+  return Object.assign(result, { services, events });
+}
+
+const cgroupPrefix = (nodeName: string): string => `gantry/${nodeName}`;
+
+/** Secrets are kept off the disk where the host lets us mount. */
+async function secretsDir(dir: string, log: Log): Promise<string | undefined> {
+  try {
+    await mountTmpfs(dir, { mode: 0o711 });
+    return dir;
+  } catch (error) {
+    log.warn('no tmpfs for secrets; they go to disk', { error: errorText(error) });
+    return undefined;
+  }
+}
+
+function readIfThere(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return ''; // a machine without a resolver has no such file
+  }
+}
+
+/** Resolves with `promise`, or rejects with the signal's reason. */
+function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+    promise.then(resolve, reject);
+  });
+}
+
+/**
+ * Stops the nodes of a data directory for good: containers, mounts, cgroups, rules and interfaces.
+ * Images and the cluster's objects stay. Returns what it did, one line each. Idempotent.
+ */
+export async function clearNode(
+  dataDir: string,
+  { log = silentLog, networkName }: { log?: Log; networkName?: string } = {},
+): Promise<string[]> {
+  const nodesDir = join(dataDir, 'node');
+  const did: string[] = [];
+  for (const name of existsSync(nodesDir) ? readdirSync(nodesDir) : []) {
+    const rootDir = join(nodesDir, name);
+    if (existsSync(containerdDir(rootDir))) {
+      await stopContainerd(containerdDir(rootDir), { log });
+      did.push(`Stopped the containers of node ${name}.`);
+    }
+    const mounted = isMountPoint(join(rootDir, 'memory'));
+    await unmountAll(rootDir);
+    if (mounted) did.push(`Unmounted the volumes of node ${name}.`);
+    openCgroups({ prefix: cgroupPrefix(name), log }).removeAll();
+  }
+  if (did.length > 0) {
+    await (networkName ? removeNetwork(networkName) : removeNetwork());
+    did.push('Removed service rules and the pod bridge.');
+  }
+  return did;
+}
