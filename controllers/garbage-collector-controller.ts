@@ -1,3 +1,4 @@
+import { backoffMs } from '#base/backoff.ts';
 import { errorText, type Log } from '#base/log.ts';
 import { isStatusError } from '#api/status.ts';
 import type { KubeObject, OwnerReference } from '#api/types.ts';
@@ -14,6 +15,7 @@ const SETTLE_MS = 250;
 /** New kinds are looked for after one CRD or APIService changed, and now and then besides. */
 const REDISCOVER_SOON_MS = 1000;
 const REDISCOVER_MS = 300_000;
+const DISCOVERY_BACKOFF = { initialMs: 500, maxMs: 30_000 };
 const MAX_SYNC_MS = 30_000;
 /** Owners known to be gone: uids never come back. */
 const MAX_ABSENT = 1000;
@@ -25,8 +27,7 @@ export const garbageCollectorController: ControllerDefinition = {
   name: 'garbage-collector-controller',
   async run(setup) {
     const collector = new Collector(setup);
-    await collector.rediscover();
-    await collector.synced();
+    await collector.begin();
     await runController<GarbageWorld>(
       {
         name: 'garbage-collector-controller',
@@ -66,6 +67,22 @@ class Collector {
     this.#setup = setup;
     this.#api = setup.api;
     this.#log = setup.log.child('garbage-collector');
+  }
+
+  /** Finds out what there is and waits for it; tries until the server answers. */
+  async begin(): Promise<void> {
+    const { clock, signal } = this.#setup;
+    for (let failures = 1; ; failures++) {
+      try {
+        await this.rediscover();
+        await this.synced();
+        return;
+      } catch (error) {
+        signal.throwIfAborted();
+        this.#log.warn('cannot discover what to collect', { error: errorText(error) });
+        await clock.sleep(backoffMs(failures, DISCOVERY_BACKOFF), { signal });
+      }
+    }
   }
 
   listen(add: Add): void {
