@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { createLog, errorText } from '#base/log.ts';
+import { DEFAULT_NODE_PORT_RANGE } from '#apiserver/resource/service-allocator.ts';
 import type { ApiServerConfig } from '#apiserver/start.ts';
 import { DEFAULT_CLUSTER_DOMAIN, DEFAULT_SERVICE_RANGE, start } from '#apiserver/start.ts';
 
@@ -24,6 +25,11 @@ export function apiServerCommand(): Command {
     .option('--token-auth-file <file>', 'static bearer tokens: token,user,uid,"group1,group2"')
     .option('--anonymous-auth <bool>', 'requests without credentials are system:anonymous', 'true')
     .option('--service-cluster-ip-range <cidr>', 'addresses of Services', DEFAULT_SERVICE_RANGE)
+    .option(
+      '--service-node-port-range <from-to>',
+      'ports of NodePort services',
+      DEFAULT_NODE_PORT_RANGE,
+    )
     .option('--service-account-issuer <url>', 'issuer of service account tokens')
     .option('--api-audiences <names>', 'audiences of tokens for this server', list)
     .option('--cluster-domain <domain>', 'DNS domain of the cluster', DEFAULT_CLUSTER_DOMAIN)
@@ -50,6 +56,7 @@ type Flags = {
   tokenAuthFile?: string;
   anonymousAuth: string;
   serviceClusterIpRange: string;
+  serviceNodePortRange: string;
   serviceAccountIssuer?: string;
   apiAudiences?: string[];
   clusterDomain: string;

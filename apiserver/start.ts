@@ -20,6 +20,16 @@ import { createRbac } from '#apiserver/authz/rbac.ts';
 import { bootstrap } from '#apiserver/bootstrap.ts';
 import type { ServerPlace } from '#apiserver/bootstrap-service.ts';
 import { keepHistoryShort } from '#apiserver/compaction.ts';
+import type { Service } from '#api/types.ts';
+import type { ObjectReader } from '#apiserver/reader.ts';
+import {
+  asService,
+  createServiceAllocator,
+  parseServiceRanges,
+  type ServiceRanges,
+} from '#apiserver/resource/service-allocator.ts';
+import { createServiceRecords } from '#apiserver/resource/service-records.ts';
+import { keepServiceRecords } from '#apiserver/resource/service-repair.ts';
 import { createDiscovery } from '#apiserver/discovery.ts';
 import { healthRoute } from '#apiserver/health.ts';
 import { ensureKubeconfigs } from '#apiserver/kubeconfig.ts';
@@ -60,6 +70,8 @@ export type ApiServerConfig = {
   tokenAuthFile?: string;
   anonymousAuth?: boolean;
   serviceClusterIpRange?: string;
+  /** Ports of NodePort services, `30000-32767`. */
+  serviceNodePortRange?: string;
   serviceAccountIssuer?: string;
   apiAudiences?: readonly string[];
   clusterDomain?: string;
@@ -124,12 +136,19 @@ export async function start(
     const reader = cache.reader();
     const rbac = createRbac(reader);
     const authorizer = createAuthorizer({ reader, rbac });
+    const records = createServiceRecords({
+      store,
+      commit: (write, object) => cache.commit(write, object),
+      isKnown: (group, resource, name) => cache.at(group, resource).get(name) !== undefined,
+      clock,
+    });
     const server: ServerContext = {
       scheme,
       cache,
       reader,
       admission: admissionRules,
       authorizer,
+      services: createServiceAllocator(settings.serviceRanges, records, random),
       clock,
       random,
       log,
@@ -223,6 +242,8 @@ export async function start(
       (own) => cache.run(own),
       (own) => keepHistoryShort({ store, cache, clock, log, signal: own }),
       (own) =>
+        keepServiceRecords({ records, services: listServices(cache, reader), clock, log }, own),
+      (own) =>
         renewPki(config.dataDir, { hosts, clock, signal: own, log }, (renewed) => {
           current = renewed;
           https.setCertificates(tlsOf(renewed));
@@ -290,6 +311,7 @@ type Settings = {
   advertiseAddress: string;
   clusterDomain: string;
   serviceIp: string;
+  serviceRanges: ServiceRanges;
   clusterDnsIp: string;
   addresses: string[];
   issuer: string;
@@ -303,15 +325,26 @@ function settle(config: ApiServerConfig): Settings {
   const advertiseAddress = config.advertiseAddress ?? own;
   const issuer = config.serviceAccountIssuer ?? DEFAULT_ISSUER;
   const serviceRange = config.serviceClusterIpRange ?? DEFAULT_SERVICE_RANGE;
+  const serviceRanges = parseServiceRanges(serviceRange, config.serviceNodePortRange);
+  const firstRange = serviceRanges.addresses[0]?.cidr ?? serviceRange;
   return {
     bindAddress,
     advertiseAddress,
     clusterDomain: config.clusterDomain ?? DEFAULT_CLUSTER_DOMAIN,
-    serviceIp: firstAddress(serviceRange),
-    clusterDnsIp: addressAt(serviceRange, DNS_ADDRESS),
+    serviceIp: firstAddress(firstRange),
+    clusterDnsIp: addressAt(firstRange, DNS_ADDRESS),
+    serviceRanges,
     addresses: [...new Set([advertiseAddress, own, ...(config.extraHosts ?? [])])],
     issuer,
     audiences: config.apiAudiences ?? [issuer],
+  };
+}
+
+/** All services, not older than the question. */
+function listServices(cache: WatchCache, reader: ObjectReader): () => Promise<readonly Service[]> {
+  return async () => {
+    await cache.fresh();
+    return reader.list('', 'services').map(asService);
   };
 }
 

@@ -9,6 +9,7 @@ import { trackFields } from '#apiserver/resource/managed-fields.ts';
 import { dropServerMetadata, fillNewMetadata, generateName } from '#apiserver/resource/metadata.ts';
 import type { ServerContext, WriteOptions, Written } from '#apiserver/resource/server-context.ts';
 import { nameOf } from '#apiserver/resource/server-context.ts';
+import { withReservation } from '#apiserver/resource/service-allocator.ts';
 import { toStored } from '#apiserver/resource/views.ts';
 import type { Entry } from '#apiserver/store/store.ts';
 import { idOf, storagePrefix, storedKind } from '#apiserver/watch-cache.ts';
@@ -62,15 +63,22 @@ async function createOnce(
   if (mutating) await mutating;
   fillNewMetadata(object, kind, server.clock.now());
   kind.prepareForCreate?.(object);
-  refuse(kind, name, [
-    ...validateObjectMeta(object, kind),
-    ...(kind.validate?.(object) ?? []),
-    ...(kind.validateCreate?.(object) ?? []),
-  ]);
-  const validating = rules.validate();
-  if (validating) await validating;
-  for (const text of kind.warnings?.(object, undefined) ?? []) options.warnings.push(text);
-  return insert(server, kind, object, options);
+  const check = async (): Promise<Attempt> => {
+    refuse(kind, name, [
+      ...validateObjectMeta(object, kind),
+      ...(kind.validate?.(object) ?? []),
+      ...(kind.validateCreate?.(object) ?? []),
+    ]);
+    const validating = rules.validate();
+    if (validating) await validating;
+    for (const text of kind.warnings?.(object, undefined) ?? []) options.warnings.push(text);
+    return insert(server, kind, object, options);
+  };
+  return withReservation(
+    { allocator: server.services, kind, object, old: null, dryRun: options.dryRun },
+    check,
+    (attempt) => attempt.ok,
+  );
 }
 
 async function insert(

@@ -8,6 +8,7 @@ import type { Log } from '#base/log.ts';
 import type { Random } from '#base/random.ts';
 import type { AdmissionRule } from '#apiserver/admission-rule.ts';
 import type { Authorizer } from '#apiserver/authz/authorizer.ts';
+import type { ServiceAllocator } from '#apiserver/resource/service-allocator.ts';
 import type { ObjectReader } from '#apiserver/reader.ts';
 import type { UserInfo } from '#apiserver/user.ts';
 import type { WatchCache } from '#apiserver/watch-cache.ts';
@@ -19,6 +20,8 @@ export type ServerContext = {
   reader: ObjectReader;
   admission: readonly AdmissionRule[];
   authorizer: Authorizer;
+  /** Addresses and node ports of services; without it services keep what users write. */
+  services?: ServiceAllocator;
   clock: Clock;
   random: Random;
   log: Log;

@@ -35,13 +35,14 @@ export type ServiceRecords = {
 export type RecordParts = {
   store: Pick<Store, 'get' | 'list'>;
   commit: (write: Write, object?: KubeObject) => Promise<CommitResult>;
-  isKnown: (prefix: string, name: string) => boolean;
+  /** Whether the cache has an object of this group, resource and name. */
+  isKnown: (group: string, resource: string, name: string) => boolean;
   clock: Clock;
 };
 
-const PREFIXES: Record<Item['type'], string> = {
-  ip: storagePrefix('networking.k8s.io', 'ipaddresses'),
-  port: storagePrefix('ranges', 'servicenodeports'),
+const PLACES: Record<Item['type'], readonly [group: string, resource: string]> = {
+  ip: ['networking.k8s.io', 'ipaddresses'],
+  port: ['ranges', 'servicenodeports'],
 };
 
 const MANAGER = 'ipallocator.k8s.io';
@@ -67,11 +68,11 @@ export function createServiceRecords({
       await remove(keyOf(item), held.revision);
     },
     remove: (item) => remove(keyOf(item), item.revision),
-    isTaken: ({ type, name }) => isKnown(PREFIXES[type], name),
+    isTaken: ({ type, name }) => isKnown(...PLACES[type], name),
     async list() {
       const lists = await Promise.all(
         (['ip', 'port'] as const).map(async (type) => {
-          const { entries } = await store.list({ prefix: PREFIXES[type] });
+          const { entries } = await store.list({ prefix: prefixOf(type) });
           return entries.map((entry) => toHeld(type, entry));
         }),
       );
@@ -83,7 +84,8 @@ export function createServiceRecords({
 export const isSame = (one: Holder, other: Holder): boolean =>
   one.namespace === other.namespace && one.name === other.name;
 
-const keyOf = ({ type, name }: Item): string => PREFIXES[type] + name;
+const prefixOf = (type: Item['type']): string => storagePrefix(...PLACES[type]);
+const keyOf = ({ type, name }: Item): string => prefixOf(type) + name;
 
 function toObject({ type, name }: Item, holder: Holder, now: string): KubeObject {
   const metadata = { name, uid: randomUUID(), creationTimestamp: now };
@@ -112,7 +114,7 @@ function toHeld(type: Item['type'], { key, value, modRevision }: Entry): HeldIte
   if (resource !== 'services' || namespace === undefined || name === undefined) return null;
   return {
     type,
-    name: key.slice(PREFIXES[type].length),
+    name: key.slice(prefixOf(type).length),
     holder: { namespace, name },
     createdMs: Date.parse(String(object.metadata.creationTimestamp)),
     revision: modRevision,

@@ -10,6 +10,7 @@ import { trackFields } from '#apiserver/resource/managed-fields.ts';
 import { checkVersion, keepServerMetadata, specChanged } from '#apiserver/resource/metadata.ts';
 import type { ServerContext, WriteOptions, Written } from '#apiserver/resource/server-context.ts';
 import { nameOf } from '#apiserver/resource/server-context.ts';
+import { asService, isService, withReservation } from '#apiserver/resource/service-allocator.ts';
 import { objectAs, toBuffer, toStored } from '#apiserver/resource/views.ts';
 import type { CacheEntry } from '#apiserver/watch-cache-entry.ts';
 import { idOf, storagePrefix, storedKind } from '#apiserver/watch-cache.ts';
@@ -73,21 +74,33 @@ async function swap(
   object: KubeObject,
   options: UpdateOptions,
 ): Promise<Written | null> {
-  if (!options.asIs) await prepare(server, kind, old, object, options);
-  const stored = toStored(kind, object);
-  if (shouldVanish(kind, stored, entry.object)) {
-    return removeEntry(server, kind, entry, stored, options);
-  }
-  return replaceEntry(server, kind, entry, stored, options);
+  const write = (): Promise<Written | null> => {
+    const stored = toStored(kind, object);
+    return shouldVanish(kind, stored, entry.object)
+      ? removeEntry(server, kind, entry, stored, options)
+      : replaceEntry(server, kind, entry, stored, options);
+  };
+  if (options.asIs) return write();
+  const check = await prepare(server, kind, old, object, options);
+  const allocator = options.subresource ? undefined : server.services;
+  return withReservation(
+    { allocator, kind, object, old, dryRun: options.dryRun },
+    async () => {
+      await check();
+      return write();
+    },
+    (written) => written !== null,
+  );
 }
 
+/** Everything up to validation, which is what it returns. */
 async function prepare(
   server: ServerContext,
   kind: Kind,
   old: KubeObject,
   object: KubeObject,
   options: UpdateOptions,
-): Promise<void> {
+): Promise<() => Promise<void>> {
   const { subresource = '' } = options;
   const { namespace = '', name = '' } = old.metadata;
   checkVersion(object, old, kind);
@@ -101,24 +114,25 @@ async function prepare(
   if (mutating) await mutating;
   keepServerMetadata(object, old);
   const part = subresource === '' ? undefined : kind.subresources?.[subresource];
-  const errors =
+  const validate =
     part && part.type !== 'scale'
       ? prepareStatus(part, object, old)
       : prepareWhole(kind, object, old);
-  refuse(kind, name, errors);
-  const validating = rules.validate();
-  if (validating) await validating;
-  if (!part) {
+  return async () => {
+    refuse(kind, name, validate());
+    const validating = rules.validate();
+    if (validating) await validating;
+    if (part) return;
     for (const text of kind.warnings?.(object, old) ?? []) options.warnings.push(text);
-  }
+  };
 }
 
-function prepareWhole(kind: Kind, object: KubeObject, old: KubeObject): FieldError[] {
+function prepareWhole(kind: Kind, object: KubeObject, old: KubeObject): () => FieldError[] {
   kind.prepareForUpdate?.(object, old);
   if (kind.generation === 'spec' && specChanged(object, old)) {
     object.metadata.generation = (old.metadata.generation ?? 0) + 1;
   }
-  return [
+  return () => [
     // Upstream checks metadata in general and again for the kind: causes come twice.
     ...validateObjectMetaUpdate(object, old),
     ...validateObjectMetaUpdate(object, old),
@@ -132,10 +146,10 @@ function prepareStatus(
   part: Exclude<Subresource, { type: 'scale' }>,
   object: KubeObject,
   old: KubeObject,
-): FieldError[] {
+): () => FieldError[] {
   if (part.prepareForUpdate) part.prepareForUpdate(object, old);
   else keepAllButStatus(object, old);
-  return [
+  return () => [
     ...validateObjectMetaUpdate(object, old),
     ...validateObjectMetaUpdate(object, old),
     ...(part.validateUpdate?.(object, old) ?? []),
@@ -224,6 +238,7 @@ export async function removeEntry(
     await server.cache.reached(result.revision);
     return null;
   }
+  if (server.services && isService(kind)) await server.services.release(asService(entry.object));
   last.metadata.resourceVersion = String(result.revision);
   return { object: last, wire: null };
 }
