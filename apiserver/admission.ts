@@ -4,6 +4,7 @@ import { defaultStorageClass } from '#apiserver/admission/default-storage-class.
 import { defaultTolerationSeconds } from '#apiserver/admission/default-toleration-seconds.ts';
 import { namespaceLifecycle } from '#apiserver/admission/namespace-lifecycle.ts';
 import { nodeRestriction } from '#apiserver/admission/node-restriction.ts';
+import { podSecurity } from '#apiserver/admission/pod-security.ts';
 import { priority } from '#apiserver/admission/priority.ts';
 import { roleEscalation } from '#apiserver/admission/role-escalation.ts';
 import { runtimeClass } from '#apiserver/admission/runtime-class.ts';
@@ -18,6 +19,7 @@ export const admissionRules: readonly AdmissionRule[] = [
   serviceAccount,
   nodeRestriction,
   taintNodesByCondition,
+  podSecurity,
   priority,
   defaultTolerationSeconds,
   defaultStorageClass,
