@@ -34,7 +34,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
 };
 
 /** Only the command line wires components together, and only by their front doors. */
-const FRONT_DOORS = /^(apiserver|controllers|scheduler|node-agent)\/(start|main|pki)\.ts$/;
+const FRONT_DOORS = /^(apiserver|controllers|scheduler|node-agent)\/(start|main|kubeconfig)\.ts$/;
 
 /** Besides tests, only these may touch the store. */
 const STORE_USERS = [

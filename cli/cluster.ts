@@ -1,0 +1,219 @@
+import { readFileSync } from 'node:fs';
+import { hostname, networkInterfaces } from 'node:os';
+import { systemClock } from '#base/clock.ts';
+import type { Log } from '#base/log.ts';
+import { runTogether } from '#base/running.ts';
+import type { Api } from '#client/api.ts';
+import { createApi } from '#client/http-api.ts';
+import { type Door, inProcessTransport } from '#client/in-process-transport.ts';
+import { paths, removeRecord, writeRecord } from '#cli/data-dir.ts';
+import { startTicks } from '#cli/process.ts';
+import type { ProgressMessage } from '#cli/progress.ts';
+import { UserError } from '#cli/verb.ts';
+
+/** Flags of `gantry up`, as the command line gives them. */
+export type ClusterFlags = {
+  securePort: string;
+  kubeletPort: string;
+  nodeName?: string;
+  nodeIp?: string;
+  containerRuntimeEndpoint?: string;
+  etcdServers?: string;
+  clusterCidr: string;
+  serviceClusterIpRange: string;
+  schedulingProfile: string;
+};
+
+/** A whole cluster on one machine: what its components are started with. */
+export type ClusterConfig = {
+  dataDir: string;
+  securePort: number;
+  agentPort: number;
+  nodeName: string;
+  nodeIp: string;
+  runtimeEndpoint?: string;
+  etcdServers?: string[];
+  clusterCidr: string;
+  serviceCidr: string;
+  schedulingProfile: 'pack' | 'spread';
+};
+
+export function clusterConfig(
+  dataDir: string,
+  flags: ClusterFlags,
+  env: Record<string, string | undefined>,
+): ClusterConfig {
+  const profile = flags.schedulingProfile;
+  if (profile !== 'pack' && profile !== 'spread') {
+    throw new UserError(`--scheduling-profile is pack or spread, not "${profile}"`);
+  }
+  return {
+    dataDir,
+    securePort: port(flags.securePort, '--secure-port'),
+    agentPort: port(flags.kubeletPort, '--kubelet-port'),
+    nodeName: flags.nodeName ?? (env['GANTRY_NODE_NAME'] || hostname().toLowerCase()),
+    nodeIp: flags.nodeIp ?? defaultNodeIp(),
+    ...(flags.containerRuntimeEndpoint ? { runtimeEndpoint: flags.containerRuntimeEndpoint } : {}),
+    ...(flags.etcdServers ? { etcdServers: flags.etcdServers.split(',') } : {}),
+    clusterCidr: flags.clusterCidr,
+    serviceCidr: flags.serviceClusterIpRange,
+    schedulingProfile: profile,
+  };
+}
+
+function port(text: string, flag: string): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value > 0 && value < 65536) return value;
+  throw new UserError(`${flag} takes a port between 1 and 65535, not "${text}"`);
+}
+
+/** The IPv4 address of the interface that the default route uses, else the first that is no loopback. */
+export function defaultNodeIp(routes = readFileSync('/proc/net/route', 'utf8')): string {
+  const via = routes
+    .split('\n')
+    .map((line) => line.split('\t'))
+    .find((fields) => fields[1] === '00000000')?.[0];
+  const interfaces = networkInterfaces();
+  const candidates = via
+    ? [interfaces[via], ...Object.values(interfaces)]
+    : Object.values(interfaces);
+  const found = candidates
+    .flatMap((addresses) => addresses ?? [])
+    .find((address) => address.family === 'IPv4' && !address.internal);
+  if (found) return found.address;
+  throw new UserError(
+    'this machine has no network address besides loopback; give one that pods can reach with --node-ip',
+  );
+}
+
+type Surroundings = {
+  signal: AbortSignal;
+  log: Log;
+  report: (message: ProgressMessage) => void;
+};
+
+/**
+ * Runs API server, controllers, scheduler and node agent in this process until the signal aborts.
+ * They meet only at the API server's door, as the same users as in a cluster of many machines.
+ */
+export async function runCluster(config: ClusterConfig, around: Surroundings): Promise<void> {
+  const { log, signal } = around;
+  const startedAt = systemClock.now();
+  const step = (text: string): void =>
+    around.report({ type: 'step', text, elapsedMs: systemClock.now() - startedAt });
+  const [apiserver, controllers, scheduler, nodeAgent, credentials] = await Promise.all([
+    import('#apiserver/start.ts'),
+    import('#controllers/start.ts'),
+    import('#scheduler/start.ts'),
+    import('#node-agent/start.ts'),
+    import('#apiserver/kubeconfig.ts'),
+  ]);
+  // The API server must outlive the others' last writes, so it has a signal of its own.
+  const stopServer = new AbortController();
+  const server = await apiserver.start(
+    {
+      dataDir: config.dataDir,
+      securePort: config.securePort,
+      advertiseAddress: config.nodeIp,
+      serviceClusterIpRange: config.serviceCidr,
+      extraHosts: [config.nodeName],
+      ...(config.etcdServers ? { etcdServers: config.etcdServers } : {}),
+    },
+    { signal: stopServer.signal, log: log.child('apiserver') },
+  );
+  try {
+    await server.ready;
+    step(`API server answers at ${server.url}`);
+    const issued = await credentials.issueNodeCredentials(config.dataDir, {
+      nodeName: config.nodeName,
+      ips: [config.nodeIp, '127.0.0.1'],
+      server: server.url,
+      clock: systemClock,
+      pki: server.pki,
+    });
+    const agentReady = Promise.withResolvers<void>();
+    agentReady.promise.catch(() => {});
+    const running = runTogether(signal, [
+      () => server.done,
+      (own) =>
+        controllers.start(
+          {
+            api: apiAs(server.handle, 'system:kube-controller-manager', [], 'controller-manager'),
+            clusterCidr: config.clusterCidr,
+            serviceClusterIpRange: config.serviceCidr,
+            rootCa: server.pki.ca.certPem,
+          },
+          { signal: own, log: log.child('controllers') },
+        ).done,
+      (own) =>
+        scheduler.start(
+          {
+            api: apiAs(server.handle, 'system:kube-scheduler', [], 'kube-scheduler'),
+            profile: config.schedulingProfile,
+          },
+          { signal: own, log: log.child('scheduler') },
+        ).done,
+      async (own) => {
+        const agent = await nodeAgent.start(
+          {
+            api: apiAs(
+              server.handle,
+              `system:node:${config.nodeName}`,
+              ['system:nodes'],
+              'kubelet',
+            ),
+            nodeName: config.nodeName,
+            nodeIp: config.nodeIp,
+            rootDir: paths(config.dataDir).node(config.nodeName),
+            port: config.agentPort,
+            tlsCertFile: issued.certFile,
+            tlsPrivateKeyFile: issued.keyFile,
+            clientCaFile: issued.clientCaFile,
+            clusterCidr: config.clusterCidr,
+            serviceCidr: config.serviceCidr,
+            ...(config.runtimeEndpoint ? { runtimeEndpoint: config.runtimeEndpoint } : {}),
+          },
+          { signal: own, log: log.child('node-agent') },
+        );
+        step('container runtime is up');
+        agent.ready.then(agentReady.resolve, agentReady.reject);
+        await agent.done;
+      },
+      async (own) => {
+        await Promise.race([agentReady.promise, untilAborted(own)]);
+        own.throwIfAborted();
+        writeRecord(config.dataDir, {
+          pid: process.pid,
+          startTicks: startTicks(process.pid) ?? '',
+          server: server.url,
+          nodeName: config.nodeName,
+          startedAt: new Date(startedAt).toISOString(),
+        });
+        around.report({
+          type: 'ready',
+          text: `node ${config.nodeName} is Ready; kubeconfig: ${paths(config.dataDir).adminKubeconfig}`,
+          elapsedMs: systemClock.now() - startedAt,
+        });
+      },
+    ]);
+    await running.done;
+  } finally {
+    stopServer.abort(signal.reason);
+    await server.done.catch((error: unknown) => {
+      if (!signal.aborted) throw error;
+    });
+    removeRecord(config.dataDir);
+  }
+}
+
+/** The API as one of the components, without a network in between. */
+function apiAs(door: Door, name: string, groups: readonly string[], userAgent: string): Api {
+  const user = { name, groups: [...groups, 'system:authenticated'] };
+  return createApi(inProcessTransport(door, user), { userAgent });
+}
+
+const untilAborted = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener('abort', () => resolve(), { once: true });
+  });

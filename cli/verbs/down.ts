@@ -1,0 +1,50 @@
+import { existsSync, rmSync } from 'node:fs';
+import type { Command } from 'commander';
+import { systemClock } from '#base/clock.ts';
+import { dataDirOf, paths, readRecord, removeRecord } from '#cli/data-dir.ts';
+import { endProcess } from '#cli/process.ts';
+import { UserError, type Verb } from '#cli/verb.ts';
+
+type Flags = { dataDir?: string; removeData?: boolean };
+
+/** Components drain and exit within 10 s of SIGTERM; a little more before SIGKILL. */
+const GRACE_MS = 12_000;
+
+export const down: Verb = {
+  name: 'down',
+  summary: 'stop the cluster of this machine: nothing stays running or mounted, data stays',
+  configure(command: Command) {
+    command
+      .option('--data-dir <dir>', 'where everything is kept')
+      .option('--remove-data', 'delete the data directory too')
+      .action((flags: Flags) => run(flags));
+  },
+};
+
+async function run(flags: Flags): Promise<void> {
+  const dataDir = dataDirOf(flags.dataDir, process.env);
+  if (!existsSync(dataDir)) {
+    console.log(`Nothing to stop: ${dataDir} does not exist.`);
+    return;
+  }
+  if (process.getuid?.() !== 0)
+    throw new UserError('stopping a node needs root: run as root or with sudo');
+  const record = readRecord(dataDir);
+  if (record) {
+    const how = await endProcess(record, GRACE_MS, systemClock);
+    console.log(
+      how === 'gone' ? 'No cluster process was running.' : `Cluster process ${record.pid} ${how}.`,
+    );
+    removeRecord(dataDir);
+  }
+  const { clearNode } = await import('#node-agent/start.ts');
+  for (const line of await clearNode(dataDir)) console.log(line);
+  if (flags.removeData) {
+    rmSync(dataDir, { recursive: true, force: true });
+    console.log(`Removed ${dataDir}.`);
+  } else {
+    console.log(
+      `Stopped. Data stays in ${paths(dataDir).adminKubeconfig.replace(/\/[^/]+$/, '')}.`,
+    );
+  }
+}
