@@ -15,9 +15,9 @@ const objects: Record<string, Record<string, string>> = {
   d: {},
 };
 const matching = (selector: string): string => {
-  const { matches } = parseLabelSelector(selector);
+  const parsed = parseLabelSelector(selector);
   return Object.keys(objects)
-    .filter((name) => matches(objects[name]))
+    .filter((name) => parsed.matches(objects[name]))
     .join('');
 };
 

@@ -183,7 +183,7 @@ test('patches that cannot be obeyed are refused in upstream words', () => {
 test('applying a patch twice changes nothing more, and all items of the patch are there', () => {
   const random = seededRandom(5);
   const someNames = (): { name: string }[] =>
-    [...'abcdef'].filter(() => random() < 0.5).map((name) => ({ name }));
+    ['a', 'b', 'c', 'd', 'e', 'f'].filter(() => random() < 0.5).map((name) => ({ name }));
   for (let round = 0; round < 500; round++) {
     const target = { items: someNames() };
     const change = { items: someNames() };
