@@ -5,9 +5,9 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
-import type { EndpointSlice, Pod, Service } from '#api/types.ts';
+import type { EndpointSlice, Node, Pod, Service } from '#api/types.ts';
 import { createInformers } from '#client/informer-factory.ts';
-import { endpointSlices, namespaces, pods, services } from '#client/resources.ts';
+import { endpointSlices, namespaces, nodes, pods, services } from '#client/resources.ts';
 import { type SimulatedApi, simulateApi } from '#client/simulated-api.ts';
 import { PAUSE_IMAGE } from '#node-agent/images-local/pause.ts';
 import { startLocalImages } from '#node-agent/images-local/start.ts';
@@ -179,6 +179,20 @@ function defineTests(): void {
     await untilTrue(async () => /^b$/m.test(await fetchText('http://192.0.2.10:4080/')));
   });
 
+  test('the pods of another node are reached by way of it, as long as it is there', async () => {
+    const routes = (): string => execFileSync('ip', ['route'], { encoding: 'utf8' });
+    const other: Node = {
+      metadata: { name: 'n2' },
+      spec: { podCIDR: '10.244.1.0/24' },
+      status: { addresses: [{ type: 'InternalIP', address: '192.0.2.11' }] },
+    };
+    await api.create(nodes, other);
+    const route = '10.244.1.0/24 via 192.0.2.11 dev up0';
+    await untilTrue(async () => routes().includes(route));
+    await api.delete(nodes, { name: 'n2' });
+    await untilTrue(async () => !routes().includes(route));
+  });
+
   test('stopping the runtime leaves no process, mount, address or interface of a pod', async () => {
     await stopContainerd(containerdDir);
     assert.equal(readFileSync('/proc/self/mountinfo', 'utf8').includes(dir), false);
@@ -211,7 +225,10 @@ async function fetchText(url: string): Promise<string> {
 /** Tries again until it is so, at most five seconds; then once more, for the assertion to see. */
 async function untilTrue(condition: () => Promise<boolean>): Promise<void> {
   const deadline = Date.now() + 5_000;
-  while (Date.now() < deadline) if (await condition()) return;
+  while (Date.now() < deadline) {
+    if (await condition()) return;
+    await new Promise((turn) => setImmediate(turn));
+  }
   assert.ok(await condition());
 }
 

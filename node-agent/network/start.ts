@@ -6,7 +6,7 @@ import { type Running, runTogether } from '#base/running.ts';
 import type { Pod } from '#api/types.ts';
 import type { Informer } from '#client/informer.ts';
 import type { Informers } from '#client/informer-factory.ts';
-import { endpointSlices, pods, services } from '#client/resources.ts';
+import { endpointSlices, nodes, pods, services } from '#client/resources.ts';
 import { gatewayOf } from './addresses.ts';
 import { writeCniConfig } from './cni.ts';
 import { forgetFlows, staleFlows } from './conntrack.ts';
@@ -15,6 +15,7 @@ import { type DnsServerOptions, startDnsServer } from './dns/server.ts';
 import { informerView } from './dns/view.ts';
 import { hostPortsOf } from './host-ports.ts';
 import { createNftWriter, type NftWriter, removeTable } from './nft-writer.ts';
+import { applyRoutes, wantedRoutes } from './node-routes.ts';
 import { mtuOf, prepareNode, removeBridge } from './node-setup.ts';
 import { serviceRules } from './service-rules.ts';
 import { type NodeFacts, tableSkeleton } from './service-table.ts';
@@ -94,6 +95,7 @@ export async function startNetwork(
   const running = runTogether(signal, [
     (until) => keepRules(context, until),
     (until) => keepTable(context, until),
+    (until) => keepRoutes(context, until),
     () => dns.done,
   ]);
   running.done.then(
@@ -122,6 +124,7 @@ async function startDns(
 /** Takes away what `startNetwork` put into the kernel. For a clean stop; idempotent. */
 export async function removeNetwork(name: string = DEFAULT_NAME): Promise<void> {
   await removeTable(['nft'], tableOf(name));
+  await applyRoutes(new Map());
   await removeBridge(`${name}0`);
 }
 
@@ -191,6 +194,37 @@ async function keepTable({ writer, log, clock }: Context, signal: AbortSignal): 
       .catch((error: unknown) =>
         log.error('cannot restore the rules', { error: errorText(error) }),
       );
+  }
+}
+
+/** Routes to the pods of the other nodes, which are expected in the same network segment. */
+async function keepRoutes(
+  { informers, node, log, clock }: Context,
+  signal: AbortSignal,
+): Promise<void> {
+  const nodeInformer = informers.of(nodes);
+  const changes = changeSignal(signal);
+  nodeInformer.onChange(changes.notify);
+  await untilAborted(nodeInformer.synced(), signal);
+  let written: string | undefined;
+  for (let failures = 0; !signal.aborted; ) {
+    changes.reset();
+    const wanted = wantedRoutes(nodeInformer.list(), node.nodeName);
+    const text = JSON.stringify([...wanted].sort(([a], [b]) => (a < b ? -1 : 1)));
+    try {
+      // Nodes change at every heartbeat, their addresses hardly ever.
+      if (text !== written && (await applyRoutes(wanted)) > 0)
+        log.info('wrote node routes', { text });
+      written = text;
+      failures = 0;
+    } catch (error) {
+      failures += 1;
+      log.error('cannot reach the pods of a node', { error: errorText(error), failures });
+      await clock.sleep(backoffMs(failures, RETRY), { signal });
+      continue;
+    }
+    await changes.next();
+    await clock.sleep(GATHER_MS, { signal });
   }
 }
 

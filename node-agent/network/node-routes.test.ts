@@ -1,0 +1,41 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Node } from '#api/types.ts';
+import { routeChanges, wantedRoutes } from './node-routes.ts';
+
+const node = (name: string, podCIDRs: string[], address?: string): Node => ({
+  metadata: { name },
+  spec: { podCIDRs },
+  status: { addresses: address ? [{ type: 'InternalIP', address }] : [] },
+});
+
+test('every other node with a range and an address is a next hop', () => {
+  const nodes = [
+    node('own', ['10.244.0.0/24'], '192.0.2.10'),
+    node('a', ['fd00::/64', '10.244.1.0/24'], '192.0.2.11'),
+    node('without-address', ['10.244.2.0/24']),
+    node('without-range', [], '192.0.2.13'),
+    node('six', ['10.244.4.0/24'], 'fd00::4'),
+  ];
+  assert.deepEqual([...wantedRoutes(nodes, 'own')], [['10.244.1.0/24', '192.0.2.11']]);
+});
+
+test('only what differs is changed, and what is gone is removed first', () => {
+  const current = new Map([
+    ['10.244.1.0/24', '192.0.2.11'],
+    ['10.244.2.0/24', '192.0.2.12'],
+    ['10.244.3.0/24', '192.0.2.13'],
+  ]);
+  const wanted = new Map([
+    ['10.244.1.0/24', '192.0.2.11'],
+    ['10.244.2.0/24', '192.0.2.99'],
+  ]);
+  assert.deepEqual(
+    routeChanges(current, wanted).map((args) => args.join(' ')),
+    [
+      'route delete 10.244.3.0/24 proto 117',
+      'route replace 10.244.2.0/24 via 192.0.2.99 proto 117',
+    ],
+  );
+  assert.deepEqual(routeChanges(wanted, wanted), []);
+});
