@@ -8,6 +8,7 @@ import type { Definitions, Schema } from '#api/schema.ts';
 import { badRequestError } from '#api/status.ts';
 import type { KubeObject } from '#api/types.ts';
 import { yamlToJson } from '#api/yaml.ts';
+import { ProtobufError, decodeMessage, readEnvelope } from '#proto/kubernetes.ts';
 import { bodyType } from '#apiserver/negotiate.ts';
 
 /** What happens to unknown and duplicate fields. Source: Kubernetes "Field validation". */
@@ -35,9 +36,30 @@ export function parseBody(
     case 'yaml':
       return yamlToJson(Buffer.from(bytes).toString('utf8'), options);
     case 'protobuf':
-      throw badRequestError(
-        `${options.kind ?? 'the body'} cannot be read: this server does not decode protobuf bodies; send application/json`,
-      );
+      return { value: protobufObject(bytes, options.kind), duplicates: [] };
+  }
+}
+
+/** Published definition name of a type: `io.k8s.api.rbac.v1.Role`. */
+function typeName(apiVersion: string, kind: string): string {
+  if (kind === 'DeleteOptions') return 'io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions';
+  const [group = '', version] = apiVersion.includes('/') ? apiVersion.split('/') : ['', apiVersion];
+  return `io.k8s.api.${group.split('.')[0] || 'core'}.${version}.${kind}`;
+}
+
+function protobufObject(bytes: Uint8Array, expected: string | undefined): unknown {
+  try {
+    const { apiVersion, kind, raw } = readEnvelope(bytes);
+    return {
+      apiVersion,
+      kind,
+      ...decodeMessage(raw, typeName(apiVersion, kind || (expected ?? ''))),
+    };
+  } catch (error) {
+    if (!(error instanceof ProtobufError) && !(error instanceof SyntaxError)) throw error;
+    throw badRequestError(
+      `the object provided is unrecognized (must be of type ${expected}): ${error.message}`,
+    );
   }
 }
 

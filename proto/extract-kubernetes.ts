@@ -1,0 +1,82 @@
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+/**
+ * Makes kubernetes-fields.txt, the numbers and wire types of the Kubernetes API's fields, from a
+ * folder of the published `generated.proto` files:
+ *
+ *     node proto/extract-kubernetes.ts FOLDER
+ *
+ * One line a message: its name, then `field=number:type`. `.pb` names are shortened: `core.v1.Pod`
+ * is k8s.io.api.core.v1.Pod, `meta.v1.ObjectMeta` is k8s.io.apimachinery.pkg.apis.meta.v1.ObjectMeta.
+ * A type `[]T` is repeated, `{}T` a map from strings, `~T` a message whose fields are the outer one's.
+ */
+function shorten(name: string): string {
+  return name
+    .replace(/^\./, '')
+    .replace(/^k8s\.io\.apimachinery\.pkg\.apis\./, '')
+    .replace(/^k8s\.io\.apimachinery\.pkg\./, '')
+    .replace(/^k8s\.io\.api\./, '');
+}
+
+/** Go embeds these: in JSON their fields stand in the message that contains them. */
+const EMBEDDED = new Set([
+  'ConfigMapEnvSource.localObjectReference',
+  'ConfigMapKeySelector.localObjectReference',
+  'ConfigMapProjection.localObjectReference',
+  'ConfigMapVolumeSource.localObjectReference',
+  'DeviceAllocationConfiguration.deviceConfiguration',
+  'DeviceClaimConfiguration.deviceConfiguration',
+  'DeviceClassConfiguration.deviceConfiguration',
+  'EphemeralContainer.ephemeralContainerCommon',
+  'IngressRule.ingressRuleValue',
+  'NamedRuleWithOperations.ruleWithOperations',
+  'PersistentVolumeSpec.persistentVolumeSource',
+  'Probe.handler',
+  'RuleWithOperations.rule',
+  'SecretEnvSource.localObjectReference',
+  'SecretKeySelector.localObjectReference',
+  'SecretProjection.localObjectReference',
+  'Volume.volumeSource',
+]);
+
+/** Fields whose name in the .proto file is not their name in JSON. */
+const JSON_NAMES: Readonly<Record<string, string>> = { uID: 'uid', aPIGroup: 'apiGroup' };
+
+const jsonName = (name: string): string =>
+  JSON_NAMES[name] ?? name.charAt(0).toLowerCase() + name.slice(1);
+
+const SCALARS = new Set(['string', 'bytes', 'bool', 'int32', 'int64', 'uint32', 'double']);
+
+function extract(text: string): string[] {
+  const home = shorten(/^package ([\w.]+);/m.exec(text)?.[1] ?? '');
+  const typeName = (type: string): string => {
+    if (SCALARS.has(type)) return type;
+    return type.startsWith('.') ? shorten(type) : `${home}.${type}`;
+  };
+  const lines: string[] = [];
+  for (const [, message = '', body = ''] of text.matchAll(/^message (\w+) \{\n([\s\S]*?)^\}/gm)) {
+    const fields: string[] = [];
+    const pattern = /^ {2}(optional|repeated|map<string, ([\w.]+)>) ?([\w.]*) (\w+) = (\d+)/gm;
+    for (const [, label = '', value, type = '', name = '', number = ''] of body
+      .replace(/^ *\/\/.*$/gm, '')
+      .replace(/(map<string, [\w.]+>) (\w+ =)/g, '$1  $2')
+      .matchAll(pattern)) {
+      const shown = value
+        ? `{}${typeName(value)}`
+        : label === 'repeated'
+          ? `[]${typeName(type)}`
+          : `${EMBEDDED.has(`${message}.${name}`) ? '~' : ''}${typeName(type)}`;
+      fields.push(`${jsonName(name)}=${number}:${shown}`);
+    }
+    lines.push([`${home}.${message}`, ...fields].join(' '));
+  }
+  return lines;
+}
+
+const folder = process.argv[2] ?? '';
+const lines = readdirSync(folder)
+  .filter((file) => file.endsWith('.proto'))
+  .flatMap((file) => extract(readFileSync(join(folder, file), 'utf8')))
+  .sort();
+writeFileSync(join(import.meta.dirname, 'kubernetes-fields.txt'), `${lines.join('\n')}\n`);
