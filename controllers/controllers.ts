@@ -4,9 +4,13 @@ import { endpointsController } from '#controllers/endpoints-controller.ts';
 import { endpointSliceController } from '#controllers/endpointslice-controller.ts';
 import { garbageCollectorController } from '#controllers/garbage-collector-controller.ts';
 import { namespaceController } from '#controllers/namespace-controller.ts';
+import { nodeIpamController } from '#controllers/node-ipam-controller.ts';
+import { nodeLifecycleController } from '#controllers/node-lifecycle-controller.ts';
+import { podGcController } from '#controllers/pod-gc-controller.ts';
 import { replicaSetController } from '#controllers/replicaset-controller.ts';
 import { rootCaController } from '#controllers/root-ca-controller.ts';
 import { serviceAccountController } from '#controllers/serviceaccount-controller.ts';
+import { taintEvictionController } from '#controllers/taint-eviction-controller.ts';
 
 /** Every controller of the cluster, in the order in which they start. */
 export const controllers: readonly ControllerDefinition[] = [
@@ -17,5 +21,9 @@ export const controllers: readonly ControllerDefinition[] = [
   deploymentController,
   endpointSliceController,
   endpointsController,
+  nodeIpamController,
+  nodeLifecycleController,
+  taintEvictionController,
+  podGcController,
   garbageCollectorController,
 ];

@@ -1,4 +1,4 @@
-import { parseTime } from '#api/time.ts';
+import { formatTime, parseTime } from '#api/time.ts';
 import type { KubeObject, Pod, PodCondition, PodTemplateSpec } from '#api/types.ts';
 import { controllerReference } from '#controllers/ownership.ts';
 
@@ -57,4 +57,23 @@ export function podFromTemplate(template: PodTemplateSpec, owner: KubeObject): P
     },
     spec: template.spec ?? { containers: [] },
   };
+}
+
+export const NODE_INDEX = 'node';
+
+/** Index values: the node a pod is bound to. */
+export const nodeIndex = (pod: Pod): string[] => (pod.spec.nodeName ? [pod.spec.nodeName] : []);
+
+/** The conditions with one set; its transition time moves only when its status changes. */
+export function withCondition(
+  pod: Pod,
+  condition: { type: string; status: string; reason: string; message: string },
+  now: number,
+): PodCondition[] {
+  const before = podCondition(pod, condition.type);
+  const isKept = before?.status === condition.status;
+  const kept = isKept ? before.lastTransitionTime : undefined;
+  const lastTransitionTime = kept ?? formatTime(now);
+  const others = (pod.status?.conditions ?? []).filter((one) => one.type !== condition.type);
+  return [...others, { ...condition, lastTransitionTime }];
 }
