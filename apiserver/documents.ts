@@ -1,4 +1,5 @@
 import type { Discovery, Document } from '#apiserver/discovery.ts';
+import type { OpenApi } from '#apiserver/openapi.ts';
 import type { RequestMetrics } from '#apiserver/metrics.ts';
 import type { Format } from '#apiserver/negotiate.ts';
 import type { ServerRequest, ServerResponse } from '#apiserver/request.ts';
@@ -11,11 +12,36 @@ import { versionInfo } from '#apiserver/version.ts';
 /** What the server says about itself: version, metrics, discovery, OpenAPI. */
 export function documentRoutes(options: {
   discovery: Discovery;
+  openApi: OpenApi;
   metrics: RequestMetrics;
 }): readonly RouteHandler[] {
-  const { metrics, discovery } = options;
-  return [versionRoute, metricsRoute(metrics), discoveryRoute(discovery)];
+  const { metrics, discovery, openApi } = options;
+  return [versionRoute, metricsRoute(metrics), discoveryRoute(discovery), openApiRoute(openApi)];
 }
+
+/** A document asked for by its right hash never changes, so clients may keep it. */
+const IMMUTABLE = 'public, max-age=31536000, immutable';
+
+const openApiRoute =
+  (openApi: OpenApi): RouteHandler =>
+  (info, request) => {
+    if (!info.path.startsWith('/openapi/')) return null;
+    const hash = info.query.get('hash');
+    const document = openApi.document(info.path, {
+      accept: request.headers['accept'] ?? '',
+      ...(hash === null ? {} : { hash }),
+    });
+    if (!document) return null;
+    if (info.method !== 'GET' && info.method !== 'HEAD') throw methodNotAllowed();
+    if ('redirect' in document) {
+      return { status: 301, headers: { location: document.redirect }, body: '' };
+    }
+    const { body, contentType, etag = '' } = document;
+    const headers: Record<string, string> = { etag, vary: 'Accept' };
+    if (hash !== null) headers['cache-control'] = IMMUTABLE;
+    if (request.headers['if-none-match'] === etag) return { status: 304, headers, body: '' };
+    return { status: 200, headers: { ...headers, 'content-type': contentType }, body };
+  };
 
 const discoveryRoute =
   (discovery: Discovery): RouteHandler =>

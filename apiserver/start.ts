@@ -31,6 +31,8 @@ import {
 import { createServiceRecords } from '#apiserver/resource/service-records.ts';
 import { keepServiceRecords } from '#apiserver/resource/service-repair.ts';
 import { createDiscovery } from '#apiserver/discovery.ts';
+import { createOpenApi } from '#apiserver/openapi.ts';
+import { versionInfo } from '#apiserver/version.ts';
 import { healthRoute } from '#apiserver/health.ts';
 import { ensureKubeconfigs } from '#apiserver/kubeconfig.ts';
 import { createMetrics } from '#apiserver/metrics.ts';
@@ -182,6 +184,9 @@ export async function start(
     const discovery = createDiscovery(scheme, {
       serverAddress: `${settings.advertiseAddress}:${config.securePort}`,
     });
+    const openApi = createOpenApi(scheme, {
+      version: `${versionInfo.major}.${versionInfo.minor}`,
+    });
     let isReady = false;
     const readiness = {
       name: 'poststarthook/bootstrap',
@@ -208,7 +213,7 @@ export async function start(
           readyz: [ping, stored, readiness],
         }),
         openidRoute(tokens, () => serverUrl),
-        ...documentRoutes({ discovery, metrics }),
+        ...documentRoutes({ discovery, openApi, metrics }),
       ],
     });
     const pipeline = createPipeline({
