@@ -1,5 +1,6 @@
 import { podColumns } from '#api/core/pod-columns.ts';
 import { defaultPodSpec } from '#api/core/pod-defaults.ts';
+import { EPHEMERAL_CONTAINERS, RESIZE } from '#api/core/pod-parts.ts';
 import { preparePodForCreate } from '#api/core/pod-prepare.ts';
 import { preparePodStatus, validatePodStatusUpdate } from '#api/core/pod-status.ts';
 import { validatePodUpdate } from '#api/core/pod-update.ts';
@@ -37,7 +38,7 @@ export const pod = defineKind<Pod>({
       verbs: ['create'],
       body: { group: '', version: 'v1', kind: 'Binding' },
     },
-    ephemeralcontainers: { type: 'handler', verbs: ['get', 'patch', 'update'] },
+    ephemeralcontainers: EPHEMERAL_CONTAINERS,
     eviction: {
       type: 'handler',
       verbs: ['create'],
@@ -47,7 +48,7 @@ export const pod = defineKind<Pod>({
     log: { type: 'handler', verbs: ['get'] },
     portforward: connect('PodPortForwardOptions', ['create', 'get']),
     proxy: connect('PodProxyOptions', ['create', 'delete', 'get', 'patch', 'update']),
-    resize: { type: 'handler', verbs: ['get', 'patch', 'update'] },
+    resize: RESIZE,
   },
   selectableFields: {
     'spec.nodeName': (object) => object.spec.nodeName ?? '',
@@ -67,13 +68,7 @@ export const pod = defineKind<Pod>({
     defaultPodSpec(object.spec, { standalone: true });
   },
   prepareForCreate: preparePodForCreate,
-  prepareForUpdate(object, old) {
-    keepStatus(object, old);
-    // The ephemeralcontainers subresource alone adds these.
-    if (old.spec.ephemeralContainers) {
-      object.spec.ephemeralContainers = old.spec.ephemeralContainers;
-    } else delete object.spec.ephemeralContainers;
-  },
+  prepareForUpdate: keepStatus,
   validate: validatePod,
   validateCreate: validateNewPod,
   validateUpdate: validatePodUpdate,
