@@ -2,8 +2,9 @@ import { defineKind } from '#api/kind.ts';
 import type { Subresource } from '#api/kind.ts';
 import { coreRules } from '#api/core/core-rules.ts';
 import { text } from '#api/meta/columns.ts';
+import { invalid } from '#api/field-error.ts';
 import { metaRules } from '#api/meta/meta-rules.ts';
-import { keepStatus, STATUS } from '#api/meta/status-part.ts';
+import { keepStatus } from '#api/meta/status-part.ts';
 import type { Namespace } from '#api/types.ts';
 import type { Errors } from '#api/validate.ts';
 import { checkQualifiedName } from '#api/validate.ts';
@@ -19,7 +20,32 @@ const FINALIZE: Subresource = {
   type: 'handler',
   verbs: ['update'],
   prepareForUpdate: (object, old) => keepStatus(object, old),
+  validateUpdate: (object) => checkFinalizers(object as Namespace),
 };
+
+/** A namespace is Terminating exactly while it is being deleted. */
+const NAMESPACE_STATUS: Subresource = {
+  type: 'status',
+  validateUpdate(object) {
+    const { metadata, status } = object as Namespace;
+    const phase = status?.phase ?? '';
+    const [only, state] = metadata.deletionTimestamp
+      ? ['Terminating', 'is not empty']
+      : ['Active', 'is empty'];
+    if (phase === only) return [];
+    const rule = `may only be '${only}' if \`deletionTimestamp\` ${state}`;
+    return [invalid('status.Phase', phase, rule)];
+  },
+};
+
+function checkFinalizers({ spec }: Namespace): Errors {
+  const errors: Errors = [];
+  for (const [i, finalizer] of (spec?.finalizers ?? []).entries()) {
+    checkQualifiedName(errors, `spec.finalizers[${i}]`, finalizer);
+    checkStandardFinalizer(errors, `spec.finalizers[${i}]`, finalizer);
+  }
+  return errors;
+}
 
 /** Source: core/v1 Namespace. */
 export const namespace = defineKind<Namespace>({
@@ -33,7 +59,7 @@ export const namespace = defineKind<Namespace>({
   schema: 'V1Namespace',
   fieldRules: [coreRules, metaRules],
   verbs: ['create', 'delete', 'get', 'list', 'patch', 'update', 'watch'],
-  subresources: { status: STATUS, finalize: FINALIZE },
+  subresources: { status: NAMESPACE_STATUS, finalize: FINALIZE },
   generation: 'none',
   selectableFields: { 'status.phase': (object) => object.status?.phase ?? '' },
   columns: [text('Status', (object) => object.status?.phase ?? '')],
@@ -55,14 +81,7 @@ export const namespace = defineKind<Namespace>({
       : [...finalizers, FINALIZER];
   },
   validateName: nameIsDnsLabel,
-  validate(object) {
-    const errors: Errors = [];
-    for (const finalizer of object.spec?.finalizers ?? []) {
-      checkQualifiedName(errors, 'spec.finalizers', finalizer);
-      checkStandardFinalizer(errors, 'spec.finalizers', finalizer);
-    }
-    return errors;
-  },
+  validate: checkFinalizers,
   /** A namespace is empty before it goes: its controller takes the finalizers away. */
   heldBack: (object) => (object.spec?.finalizers?.length ?? 0) > 0,
   prepareForDelete(object) {
