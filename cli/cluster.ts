@@ -134,7 +134,8 @@ export async function runCluster(config: ClusterConfig, around: Surroundings): P
     const agentReady = Promise.withResolvers<void>();
     agentReady.promise.catch(() => {});
     const running = runTogether(signal, [
-      () => server.done,
+      // It ends last; here only its failure counts.
+      (own) => Promise.race([server.done, untilAborted(own)]),
       (own) =>
         controllers.start(
           {
