@@ -7,7 +7,7 @@ import {
   statfsSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { errorText, type Log } from '#base/log.ts';
 import type { PodLimits } from '#node-agent/container-resources.ts';
 import type { QosClass } from '#node-agent/qos.ts';
@@ -133,7 +133,16 @@ export function openCgroups({ prefix, mount = '/sys/fs/cgroup', log }: CgroupOpt
       return [...found];
     },
     removeAll() {
-      for (const hierarchy of hierarchies()) removeTree(join(hierarchy, prefix));
+      for (const hierarchy of hierarchies()) {
+        removeTree(join(hierarchy, prefix));
+        // The folder all nodes of the machine share goes with the last of them.
+        const shared = join(hierarchy, dirname(prefix));
+        const isLast =
+          dirname(prefix) !== '.' &&
+          existsSync(shared) &&
+          !readdirSync(shared, { withFileTypes: true }).some((entry) => entry.isDirectory());
+        if (isLast) removeTree(shared);
+      }
     },
   };
 }

@@ -10,7 +10,7 @@ import { releaseVolumes } from '#node-agent/pod-volumes.ts';
 
 const SWEEP_MS = 60_000;
 /** Pods nobody knows get this long to end. */
-const ORPHAN_GRACE_S = 5;
+const ORPHAN_GRACE_S = 2;
 
 export type GarbageOptions = {
   services: NodeServices;

@@ -29,6 +29,10 @@ const POLL_MS = 10_000;
 /** The runtime says EXITED up to 140 ms after the event; asked in growing steps, this long. */
 const EXIT_STEPS_MS = [2, 5, 10, 15, 20, 30, 50, 100, 200, 400, 800];
 
+const KILLED_EXIT_CODE = 137;
+const OOM_KILLED = 'OOMKilled';
+const OOM_WAIT_MS = 40;
+
 export type KnownPod = PodIdentity & { state: PodRuntimeState };
 
 type Entry = PodIdentity & {
@@ -183,10 +187,10 @@ export class PodRuntimes {
     const entry = this.#entry(identity);
     const { version } = entry;
     let changed = false;
-    for (const id of [...entry.sandboxes.keys()])
+    for (const id of entry.sandboxes.keys())
       if (!lists.sandboxes.some((s) => s.id === id))
         changed = entry.sandboxes.delete(id) || changed;
-    for (const id of [...entry.containers.keys()])
+    for (const id of entry.containers.keys())
       if (!lists.containers.some((c) => c.id === id))
         changed = entry.containers.delete(id) || changed;
     for (const sandbox of lists.sandboxes) {
@@ -216,11 +220,14 @@ export class PodRuntimes {
     for await (const event of this.#options.runtime.events(signal)) {
       if (event.type === 'resync') {
         await this.relist().catch((error: unknown) => this.#complain(error));
-      } else if (event.type === 'exited') {
+      } else if (event.type === 'exited' || event.type === 'oom') {
+        const id = event.containerId;
+        const news =
+          event.type === 'oom' ? this.#ranOutOfMemory(id, signal) : this.#ended(id, signal);
         // Not awaited: one slow end must not hold up news of the others.
-        void this.#ended(event.containerId, signal).catch((error: unknown) =>
-          this.#complain(error),
-        );
+        void news.catch((error: unknown) => {
+          if (!signal.aborted) this.#complain(error);
+        });
       }
     }
   }
@@ -240,9 +247,30 @@ export class PodRuntimes {
       for (const ms of EXIT_STEPS_MS) {
         await clock.sleep(ms, { signal });
         const record = await this.refreshContainer(id, entry);
-        if (record?.state !== 'running' && record?.state !== 'created') return onChange(entry.uid);
+        if (record?.state === 'running' || record?.state === 'created') continue;
+        if (record?.exitCode === KILLED_EXIT_CODE && record.reason !== OOM_KILLED) {
+          // Why it was killed is told by another event, which may come a little later.
+          await clock.sleep(OOM_WAIT_MS, { signal });
+          await this.refreshContainer(id, entry);
+        }
+        return onChange(entry.uid);
       }
       return;
+    }
+  }
+
+  /** A process ran out of memory: if that ended its container, its reason is this. */
+  async #ranOutOfMemory(id: string, signal: AbortSignal): Promise<void> {
+    const { clock, onChange } = this.#options;
+    for (const ms of EXIT_STEPS_MS) {
+      await clock.sleep(ms, { signal });
+      const known = this.container(id);
+      if (!known) return;
+      if (known.record.state !== 'exited') continue;
+      const entry = this.#pods.get(known.uid);
+      if (!entry || known.record.reason === OOM_KILLED) return;
+      await this.refreshContainer(id, entry);
+      if (this.container(id)?.record.reason === OOM_KILLED) return onChange(known.uid);
     }
   }
 

@@ -1,4 +1,4 @@
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { backoffMs } from '#base/backoff.ts';
 import { errorText } from '#base/log.ts';
@@ -329,7 +329,8 @@ async function prepareContainer(ctx: StepContext, step: Step<'start-container'>)
   );
   const file = terminationFile(services.paths, { uid, name: spec.name, attempt });
   await mkdir(dirname(file), { recursive: true, mode: 0o750 });
-  await writeFile(file, '', { mode: 0o666 });
+  await writeFile(file, '');
+  await chmod(file, 0o666); // any user of the container may leave its last words
   const target = targetOf(ctx, container);
   const config = containerConfig(
     { pod, container, attempt, restartDelayMs, image, env, volumeMounts, target },

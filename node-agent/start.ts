@@ -1,5 +1,6 @@
+import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { type Clock, systemClock } from '#base/clock.ts';
 import { errorText, type Log, silentLog } from '#base/log.ts';
 import { type Running, runTogether } from '#base/running.ts';
@@ -183,13 +184,20 @@ export async function start(
     () => server.done,
     () => runtime.done,
   ]);
-  const done = running.done.finally(async () => {
+  const shutDown = async (): Promise<void> => {
     services.probes.stopAll();
     await workers.done().catch(() => undefined);
     await events.flush().catch(() => undefined);
     runtime.client.close();
     ready.reject(signal.reason ?? new Error('the node agent stopped'));
-  });
+  };
+  const done = (async () => {
+    try {
+      await running.done;
+    } finally {
+      await shutDown();
+    }
+  })();
   done.catch(() => {});
   return { done, ready: ready.promise, port: server.port };
 }
@@ -331,8 +339,8 @@ async function makeServices(
     }),
     probes: new Probes({ run: handlers, clock, log, events, onChange }),
     handlers,
-    volumes: { paths, memoryDir, objects, tokens, forget: tokens.forget },
-    cgroups: openCgroups({ prefix: cgroupPrefix(nodeName), log }),
+    volumes: { paths, memoryDir, objects, tokens, forget: (uid) => tokens.forget(uid) },
+    cgroups: openCgroups({ prefix: cgroupPrefix(nodeName, rootDir), log }),
     services: (namespace) => [
       ...serviceInformer.list(namespace),
       ...(namespace === 'default'
@@ -347,7 +355,11 @@ async function makeServices(
   return Object.assign(result, { services, events });
 }
 
-const cgroupPrefix = (nodeName: string): string => `gantry/${nodeName}`;
+/** Own to this node of this data directory: several clusters can share a machine. */
+function cgroupPrefix(nodeName: string, rootDir: string): string {
+  const hash = createHash('sha256').update(resolve(rootDir)).digest('hex').slice(0, 8);
+  return `gantry/${nodeName}-${hash}`;
+}
 
 /** Secrets are kept off the disk where the host lets us mount. */
 async function secretsDir(dir: string, log: Log): Promise<string | undefined> {
@@ -396,7 +408,7 @@ export async function clearNode(
     const mounted = isMountPoint(join(rootDir, 'memory'));
     await unmountAll(rootDir);
     if (mounted) did.push(`Unmounted the volumes of node ${name}.`);
-    openCgroups({ prefix: cgroupPrefix(name), log }).removeAll();
+    openCgroups({ prefix: cgroupPrefix(name, rootDir), log }).removeAll();
   }
   if (did.length > 0) {
     await (networkName ? removeNetwork(networkName) : removeNetwork());

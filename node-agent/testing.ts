@@ -1,12 +1,15 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Log } from '#base/log.ts';
 import { openImageStore } from '#base/oci/image-store.ts';
+import type { Api } from '#client/api.ts';
 import { PAUSE_IMAGE } from '#node-agent/images-local/pause.ts';
 import { startLocalImages } from '#node-agent/images-local/start.ts';
 import { connectContainerd, type RuntimeClient } from '#node-agent/runtime/containerd.ts';
 import { detectHost, missingForContainerd } from '#node-agent/runtime/containerd-config.ts';
 import { ensureContainerd, stopContainerd } from '#node-agent/runtime/containerd-daemon.ts';
+import { clearNode, start } from '#node-agent/start.ts';
 
 /** A small image with a shell, made of the machine's own static busybox. */
 export const TEST_IMAGE = 'gantry.internal/test/busybox:1';
@@ -108,4 +111,87 @@ function writeCniConf(confDir: string, bridge: string, dataDir: string): void {
     ],
   };
   writeFileSync(join(confDir, '10-test.conflist'), JSON.stringify(conf));
+}
+
+export type TestNode = {
+  dir: string;
+  nodeName: string;
+  rootDir: string;
+  port: number;
+  /** Ends the agent and starts another on the same data, as after a crash or an upgrade. */
+  restart(meanwhile?: () => Promise<void>): Promise<void>;
+  /** Ends the agent and removes every trace of the node. */
+  close(): Promise<void>;
+};
+
+export type TestNodeOptions = {
+  api: Api;
+  nodeName?: string;
+  log?: Log;
+  /** Server certificate and client authority, paths. */
+  tls?: { certFile: string; keyFile: string; clientCaFile: string };
+  /** Second part of the pod range 10.x.0.0/16, so that tests do not meet. */
+  range?: number;
+};
+
+/** A whole node agent with its own containerd and network, Ready. */
+export async function startTestNode(options: TestNodeOptions): Promise<TestNode> {
+  const { api, nodeName = 'n1', log, tls, range = 200 + Math.floor(Math.random() * 50) } = options;
+  const dir = mkdtempSync('/tmp/G-node-');
+  const networkName = `gt${dir
+    .slice(-6)
+    .toLowerCase()
+    .replace(/[^a-z0-9]/g, 'x')}`;
+  await addTestImage(join(dir, 'images'));
+  const rootDir = join(dir, 'node', nodeName);
+
+  async function launch() {
+    const stop = new AbortController();
+    const agent = await start(
+      {
+        api,
+        nodeName,
+        nodeIp: '127.0.0.1',
+        rootDir,
+        port: 0,
+        podCidr: `10.${range}.7.0/24`,
+        clusterCidr: `10.${range}.0.0/16`,
+        networkName,
+        ...(tls
+          ? {
+              tlsCertFile: tls.certFile,
+              tlsPrivateKeyFile: tls.keyFile,
+              clientCaFile: tls.clientCaFile,
+            }
+          : {}),
+      },
+      { signal: stop.signal, ...(log ? { log } : {}) },
+    );
+    await agent.ready;
+    return { stop, agent };
+  }
+
+  let current = await launch();
+  const halt = async (): Promise<void> => {
+    current.stop.abort(new Error('the test stops the agent'));
+    await current.agent.done.catch(() => undefined);
+  };
+  return {
+    dir,
+    nodeName,
+    rootDir,
+    get port() {
+      return current.agent.port();
+    },
+    async restart(meanwhile) {
+      await halt();
+      await meanwhile?.();
+      current = await launch();
+    },
+    async close() {
+      await halt();
+      await clearNode(dir, { networkName });
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
 }

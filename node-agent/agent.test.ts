@@ -1,0 +1,385 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { startTestServer, type TestServer } from '#apiserver/testing.ts';
+import { systemClock } from '#base/clock.ts';
+import { createLog } from '#base/log.ts';
+import { issueNodeCredentials } from '#apiserver/kubeconfig.ts';
+import type { ContainerStatus, Pod } from '#api/types.ts';
+import { createApi } from '#client/http-api.ts';
+import { inProcessTransport } from '#client/in-process-transport.ts';
+import {
+  missingForTestRuntime,
+  startTestNode,
+  TEST_IMAGE,
+  type TestNode,
+} from '#node-agent/testing.ts';
+
+/** Pods that really run: an API server in this process, and a containerd of the test's own. */
+const skip = missingForTestRuntime() ?? false;
+let server: TestServer;
+let node: TestNode;
+
+before(async () => {
+  if (skip) return;
+  server = await startTestServer();
+  const tls = await issueNodeCredentials(server.dataDir, {
+    nodeName: 'n1',
+    ips: ['127.0.0.1'],
+    server: server.url,
+    clock: systemClock,
+  });
+  const groups = ['system:nodes', 'system:authenticated'];
+  const transport = inProcessTransport(server.handle, { name: 'system:node:n1', groups });
+  const api = createApi(transport, { userAgent: 'kubelet' });
+  const log = process.env['GANTRY_TEST_LOG'] ? createLog({ level: 'debug' }) : undefined;
+  node = await startTestNode({ api, tls, ...(log ? { log } : {}) });
+  await server.call('POST', '/api/v1/namespaces/default/serviceaccounts', {
+    metadata: { name: 'default' },
+  });
+});
+
+after(async () => {
+  if (skip) return;
+  await node.close();
+  await server.close();
+  assert.equal(readFileSync('/proc/self/mountinfo', 'utf8').includes(node.dir), false);
+});
+
+const PODS = '/api/v1/namespaces/default/pods';
+const run = (name: string, body: () => Promise<void>): void =>
+  void test(name, { skip, timeout: 60_000 }, body);
+
+async function create(name: string, spec: Partial<Pod['spec']>, metadata = {}): Promise<void> {
+  const answer = await server.call('POST', PODS, {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name, ...metadata },
+    spec: {
+      nodeName: 'n1',
+      automountServiceAccountToken: false,
+      terminationGracePeriodSeconds: 1,
+      ...spec,
+    },
+  });
+  assert.equal(answer.code, 201, answer.text);
+}
+
+async function put(path: string, body: object): Promise<void> {
+  const answer = await server.call('POST', `/api/v1/namespaces/default/${path}`, body);
+  assert.equal(answer.code, 201, answer.text);
+}
+
+/** Follows the pod until it is as wanted; undefined stands for gone. */
+async function until(name: string, ok: (pod: Pod | undefined) => boolean): Promise<Pod> {
+  for (;;) {
+    const answer = await server.call('GET', `${PODS}/${name}`);
+    const pod = answer.code === 404 ? undefined : (answer.body as unknown as Pod);
+    if (ok(pod)) return pod as Pod;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+const phase = (wanted: string) => (pod: Pod | undefined) => pod?.status?.phase === wanted;
+const isReady = (pod: Pod | undefined): boolean =>
+  pod?.status?.conditions?.find((c) => c.type === 'Ready')?.status === 'True';
+const gone = (pod: Pod | undefined): boolean => pod === undefined;
+const main = (pod: Pod): ContainerStatus => {
+  const [status] = pod.status?.containerStatuses ?? [];
+  assert.ok(status);
+  return status;
+};
+const remove = (name: string, options = {}) => server.call('DELETE', `${PODS}/${name}`, options);
+
+/** The last traces go after the object. */
+async function cleaned({ metadata }: Pod): Promise<void> {
+  const uid = metadata.uid ?? '';
+  const dirs = ['pods', 'log/pods'].map((dir) => join(node.rootDir, dir));
+  while (dirs.some((dir) => readdirSync(dir).some((name) => name.includes(uid))))
+    await new Promise((resolve) => setTimeout(resolve, 20));
+}
+
+const sh = (script: string, of: Partial<Pod['spec']['containers'][number]> = {}) => ({
+  name: 'main',
+  image: TEST_IMAGE,
+  command: ['/bin/sh', '-c', script],
+  ...of,
+});
+const forever = 'while :; do sleep 0.1; done';
+
+function logOf(pod: Pod, container = 'main', attempt = 0): string {
+  const { name, uid } = pod.metadata;
+  const file = join(
+    node.rootDir,
+    'log/pods',
+    `default_${name}_${uid}`,
+    container,
+    `${attempt}.log`,
+  );
+  return readFileSync(file, 'utf8').replaceAll(/^\S+ \S+ \S+ ?/gm, '');
+}
+
+async function eventsOf(name: string): Promise<string[]> {
+  const { body } = await server.call('GET', '/api/v1/namespaces/default/events');
+  const items = body['items'] as unknown as {
+    involvedObject: { name: string };
+    reason: string;
+    message: string;
+  }[];
+  return items.filter((e) => e.involvedObject.name === name).map((e) => `${e.reason} ${e.message}`);
+}
+
+run('a pod runs to its end, with its environment, user, volumes and last words', async () => {
+  await put('configmaps', { metadata: { name: 'cm' }, data: { color: 'blue', 'conf.txt': 'x=1' } });
+  await put('secrets', { metadata: { name: 'sec' }, stringData: { pw: 'geheim' } });
+  await create(
+    'job',
+    {
+      restartPolicy: 'Never',
+      hostname: 'box',
+      subdomain: 'svc',
+      hostAliases: [{ ip: '1.2.3.4', hostnames: ['alias.test'] }],
+      securityContext: { runAsUser: 1000, runAsGroup: 3000, fsGroup: 2000 },
+      containers: [
+        sh(
+          [
+            'echo "$COLOR $POD $PW $(id -u):$(id -g):$(id -G)"',
+            'cat /cfg/conf.txt; echo; cat /podinfo/labels; echo; cat /sec/pw; echo',
+            'hostname; grep alias.test /etc/hosts; grep -c svc.cluster.local /etc/resolv.conf',
+            'touch /data/f && echo "$(stat -c %g /data/f)"; touch /x 2>&1 | head -1',
+            'grep NoNewPrivs /proc/self/status',
+            'printf done > /dev/termination-log; exit 3',
+          ].join('\n'),
+          {
+            env: [
+              { name: 'COLOR', valueFrom: { configMapKeyRef: { name: 'cm', key: 'color' } } },
+              { name: 'POD', valueFrom: { fieldRef: { fieldPath: 'metadata.name' } } },
+              { name: 'PW', valueFrom: { secretKeyRef: { name: 'sec', key: 'pw' } } },
+            ],
+            securityContext: { readOnlyRootFilesystem: true, allowPrivilegeEscalation: false },
+            volumeMounts: [
+              { name: 'cfg', mountPath: '/cfg' },
+              { name: 'sec', mountPath: '/sec' },
+              { name: 'info', mountPath: '/podinfo' },
+              { name: 'data', mountPath: '/data' },
+            ],
+          },
+        ),
+      ],
+      volumes: [
+        { name: 'cfg', configMap: { name: 'cm' } },
+        { name: 'sec', secret: { secretName: 'sec', defaultMode: 0o440 } },
+        {
+          name: 'info',
+          downwardAPI: { items: [{ path: 'labels', fieldRef: { fieldPath: 'metadata.labels' } }] },
+        },
+        { name: 'data', emptyDir: { medium: 'Memory' } },
+      ],
+    },
+    { labels: { app: 'job' } },
+  );
+  const pod = await until('job', phase('Failed'));
+  const { state } = main(pod);
+  assert.equal(state?.terminated?.exitCode, 3);
+  assert.equal(state?.terminated?.message, 'done');
+  const lines = logOf(pod).trimEnd().split('\n');
+  assert.deepEqual(lines, [
+    'blue job geheim 1000:3000:3000 2000',
+    'x=1',
+    'app="job"',
+    'geheim',
+    'box',
+    '1.2.3.4\talias.test',
+    '1',
+    '2000',
+    'touch: /x: Read-only file system',
+    'NoNewPrivs:\t1',
+  ]);
+  await remove('job');
+  await until('job', gone);
+  await cleaned(pod);
+});
+
+run('init containers go first, sidecars last; deletion waits for preStop and SIGTERM', async () => {
+  const log = (text: string): string => `echo ${text} >> /shared/log`;
+  const mounts = { volumeMounts: [{ name: 'shared', mountPath: '/shared' }] };
+  await create('order', {
+    terminationGracePeriodSeconds: 10,
+    initContainers: [
+      sh(log('init'), { name: 'init', ...mounts }),
+      sh(`${log('sidecar')}; trap '${log('sidecar-term')}; exit 0' TERM; ${forever}`, {
+        name: 'side',
+        restartPolicy: 'Always',
+        startupProbe: { exec: { command: ['true'] }, periodSeconds: 1 },
+        ...mounts,
+      }),
+    ],
+    containers: [
+      sh(`${log('main')}; trap '${log('main-term')}; exit 0' TERM; ${forever}`, {
+        lifecycle: {
+          postStart: { exec: { command: ['/bin/sh', '-c', log('post-start')] } },
+          preStop: { exec: { command: ['/bin/sh', '-c', log('pre-stop')] } },
+        },
+        ...mounts,
+      }),
+    ],
+    volumes: [
+      { name: 'shared', hostPath: { path: join(node.dir, 'order'), type: 'DirectoryOrCreate' } },
+    ],
+  });
+  const pod = await until('order', isReady);
+  assert.equal(pod.status?.initContainerStatuses?.[1]?.started, true);
+  await remove('order');
+  await until('order', gone);
+  const lines = readFileSync(join(node.dir, 'order/log'), 'utf8').trim().split('\n');
+  assert.deepEqual(
+    lines.filter((l) => l !== 'post-start'),
+    ['init', 'sidecar', 'main', 'pre-stop', 'main-term', 'sidecar-term'],
+  );
+  assert.ok(lines.includes('post-start'));
+});
+
+run(
+  'a container that keeps failing waits longer and longer; OOM and bad images are named',
+  async () => {
+    await create('crash', { containers: [sh('echo attempt; exit 1')] });
+    await create('oom', {
+      containers: [
+        sh('dd if=/dev/zero of=/dev/null bs=200M count=1', {
+          resources: { limits: { memory: '32Mi' } },
+        }),
+      ],
+      restartPolicy: 'Never',
+    });
+    await create('noimage', { containers: [sh('', { image: 'gantry.internal/none:1' })] });
+    await create('noconfig', {
+      containers: [sh('', { envFrom: [{ configMapRef: { name: 'nope' } }] })],
+    });
+    const waiting = (reason: string) => (pod: Pod | undefined) =>
+      pod?.status?.containerStatuses?.[0]?.state?.waiting?.reason === reason;
+    const crash = await until('crash', waiting('CrashLoopBackOff'));
+    assert.equal(main(crash).restartCount, 1);
+    assert.match(
+      main(crash).state?.waiting?.message ?? '',
+      /^back-off 10s restarting failed container=main/,
+    );
+    assert.equal(crash.status?.phase, 'Running');
+    const oom = await until('oom', phase('Failed'));
+    assert.equal(main(oom).state?.terminated?.reason, 'OOMKilled');
+    await until('noimage', waiting('ErrImagePull'));
+    await until('noimage', waiting('ImagePullBackOff'));
+    const config = await until('noconfig', waiting('CreateContainerConfigError'));
+    assert.equal(main(config).state?.waiting?.message, 'configmap "nope" not found');
+    await put('configmaps', { metadata: { name: 'nope' }, data: { A: 'b' } });
+    for (const name of ['crash', 'oom', 'noimage', 'noconfig']) await remove(name);
+    for (const name of ['crash', 'oom', 'noimage', 'noconfig']) await until(name, gone);
+    const events = await eventsOf('crash');
+    assert.ok(
+      events.some((e) => e.startsWith('BackOff Back-off restarting failed container main')),
+    );
+  },
+);
+
+run('probes decide over readiness and restarts', async () => {
+  await create('probed', {
+    containers: [
+      sh('mkdir /www; echo ok > /www/index.html; httpd -p 8080 -h /www; ' + forever, {
+        ports: [{ name: 'web', containerPort: 8080 }],
+        readinessProbe: { httpGet: { port: 'web', path: '/index.html' }, periodSeconds: 1 },
+        livenessProbe: {
+          exec: { command: ['test', '!', '-e', '/tmp/sick'] },
+          periodSeconds: 1,
+          failureThreshold: 1,
+        },
+      }),
+    ],
+  });
+  const pod = await until('probed', isReady);
+  await create('poker', {
+    restartPolicy: 'Never',
+    containers: [sh(`wget -qO- http://${pod.status?.podIP}:8080/`)],
+  });
+  const poker = await until('poker', phase('Succeeded'));
+  assert.equal(logOf(poker), 'ok\n');
+  const id = main(pod).containerID?.replace('containerd://', '') ?? '';
+  execFileSync('ctr', [
+    '-a',
+    socket(),
+    '-n',
+    'k8s.io',
+    'task',
+    'exec',
+    '--exec-id',
+    'x',
+    id,
+    'touch',
+    '/tmp/sick',
+  ]);
+  const again = await until(
+    'probed',
+    (p) => (p?.status?.containerStatuses?.[0]?.restartCount ?? 0) > 0 && isReady(p),
+  );
+  assert.equal(main(again).lastState?.terminated?.exitCode, 137);
+  assert.ok(
+    (await eventsOf('probed')).some((e) => e.startsWith('Unhealthy Liveness probe failed')),
+  );
+  await Promise.all([remove('probed'), remove('poker')]);
+  await until('probed', gone);
+});
+
+const socket = (): string => {
+  const config = readFileSync(join(node.rootDir, 'containerd/config.toml'), 'utf8');
+  return /address = "(.+\.sock)"/.exec(config)?.[1] ?? '';
+};
+
+run(
+  'an agent that starts anew finds its pods as they are, and tells what happened meanwhile',
+  async () => {
+    await create('stays', { containers: [sh(forever)] });
+    await create('ends', { restartPolicy: 'Never', containers: [sh('sleep 1; exit 4')] });
+    await create('vanishes', { containers: [sh(forever)] });
+    const stays = await until('stays', phase('Running'));
+    await until('ends', phase('Running'));
+    const vanishes = await until('vanishes', phase('Running'));
+    await node.restart(async () => {
+      await remove('vanishes', { gracePeriodSeconds: 0 });
+      await until('vanishes', gone);
+      await new Promise((resolve) => setTimeout(resolve, 1200));
+    });
+    const ends = await until('ends', phase('Failed'));
+    assert.equal(main(ends).state?.terminated?.exitCode, 4);
+    const same = await until('stays', isReady);
+    assert.equal(main(same).containerID, main(stays).containerID);
+    assert.equal(main(same).restartCount, 0);
+    await cleaned(vanishes);
+    await Promise.all([remove('stays'), remove('ends')]);
+    await until('stays', gone);
+    await until('ends', gone);
+  },
+);
+
+run('a dead sandbox is replaced; a deadline ends a pod; too much is refused', async () => {
+  await create('sandboxed', { containers: [sh(forever)] });
+  const before = await until('sandboxed', isReady);
+  const tasks = execFileSync('ctr', ['-a', socket(), '-n', 'k8s.io', 'task', 'ls']).toString();
+  const own = main(before).containerID?.replace('containerd://', '') ?? '';
+  const pauses = tasks.split('\n').flatMap((line) => {
+    const [id, pid] = line.split(/\s+/);
+    const command =
+      pid && existsSync(`/proc/${pid}/cmdline`) ? readFileSync(`/proc/${pid}/cmdline`, 'utf8') : '';
+    return id !== own && command.startsWith('/pause') ? [Number(pid)] : [];
+  });
+  for (const pid of pauses) process.kill(pid, 'SIGKILL');
+  const after = await until('sandboxed', (p) => isReady(p) && main(p as Pod).restartCount === 1);
+  assert.notEqual(after.status?.podIP, undefined);
+  await create('late', { activeDeadlineSeconds: 1, containers: [sh(forever)] });
+  const late = await until('late', phase('Failed'));
+  assert.equal(late.status?.reason, 'DeadlineExceeded');
+  await create('huge', { containers: [sh(forever, { resources: { requests: { cpu: '999' } } })] });
+  const huge = await until('huge', phase('Failed'));
+  assert.equal(huge.status?.reason, 'OutOfcpu');
+  for (const name of ['sandboxed', 'late', 'huge']) await remove(name);
+  for (const name of ['sandboxed', 'late', 'huge']) await until(name, gone);
+});
