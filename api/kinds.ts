@@ -1,5 +1,8 @@
+import { controllerRevision } from '#api/apps/controller-revision.ts';
+import { daemonSet } from '#api/apps/daemon-set.ts';
 import { deployment } from '#api/apps/deployment.ts';
 import { replicaSet } from '#api/apps/replica-set.ts';
+import { statefulSet } from '#api/apps/stateful-set.ts';
 import { selfSubjectReview } from '#api/authentication/self-subject-review.ts';
 import { tokenReview } from '#api/authentication/token-review.ts';
 import { localSubjectAccessReview } from '#api/authorization/local-subject-access-review.ts';
@@ -13,9 +16,13 @@ import { componentStatus } from '#api/core/component-status.ts';
 import { configMap } from '#api/core/config-map.ts';
 import { endpoints } from '#api/core/endpoints.ts';
 import { event } from '#api/core/event.ts';
+import { limitRange } from '#api/core/limit-range.ts';
 import { namespace } from '#api/core/namespace.ts';
 import { node } from '#api/core/node.ts';
+import { podTemplate } from '#api/core/pod-template.ts';
 import { pod } from '#api/core/pod.ts';
+import { replicationController } from '#api/core/replication-controller.ts';
+import { resourceQuota } from '#api/core/resource-quota.ts';
 import { secret } from '#api/core/secret.ts';
 import { serviceAccount } from '#api/core/service-account.ts';
 import { service } from '#api/core/service.ts';
@@ -24,6 +31,11 @@ import { eventsEvent } from '#api/events/event.ts';
 import type { Kind } from '#api/kind.ts';
 import { nodeMetrics } from '#api/metrics/node-metrics.ts';
 import { podMetrics } from '#api/metrics/pod-metrics.ts';
+import { ingressClass } from '#api/networking/ingress-class.ts';
+import { ingress } from '#api/networking/ingress.ts';
+import { ipAddress } from '#api/networking/ip-address.ts';
+import { networkPolicy } from '#api/networking/network-policy.ts';
+import { serviceCidr } from '#api/networking/service-cidr.ts';
 import { runtimeClass } from '#api/node/runtime-class.ts';
 import { clusterRoleBinding } from '#api/rbac/cluster-role-binding.ts';
 import { clusterRole } from '#api/rbac/cluster-role.ts';
@@ -41,14 +53,21 @@ export const builtinKinds: readonly Kind[] = [
   configMap,
   endpoints,
   event,
+  limitRange,
   namespace,
   node,
   pod,
+  podTemplate,
+  replicationController,
+  resourceQuota,
   secret,
-  service,
   serviceAccount,
+  service,
+  controllerRevision,
+  daemonSet,
   deployment,
   replicaSet,
+  statefulSet,
   eventsEvent,
   selfSubjectReview,
   tokenReview,
@@ -57,6 +76,11 @@ export const builtinKinds: readonly Kind[] = [
   selfSubjectRulesReview,
   subjectAccessReview,
   horizontalPodAutoscaler,
+  ingressClass,
+  ingress,
+  ipAddress,
+  networkPolicy,
+  serviceCidr,
   clusterRoleBinding,
   clusterRole,
   roleBinding,

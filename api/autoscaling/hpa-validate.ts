@@ -27,7 +27,8 @@ const MAX_PERIOD_SECONDS = 1800;
 export function validateHpa(object: HorizontalPodAutoscaler): Errors {
   const errors: Errors = [];
   const spec = object.spec ?? ({} as Spec);
-  const { minReplicas, maxReplicas = 0, behavior } = spec;
+  const { minReplicas, behavior } = spec;
+  const maxReplicas = spec.maxReplicas ?? 0;
   if (minReplicas !== undefined && minReplicas < 1) {
     errors.push(invalid('spec.minReplicas', minReplicas, 'must be greater than or equal to 1'));
   }
@@ -74,7 +75,7 @@ function checkGroup(errors: Errors, path: string, { apiVersion = '', kind }: Ref
 }
 
 function checkMetric(errors: Errors, path: string, metric: Metric): void {
-  const { type = '' } = metric;
+  const type = metric.type ?? '';
   if (!type) errors.push(required(`${path}.type`, 'must specify a metric source type'));
   if (!METRIC_TYPES.includes(type)) {
     errors.push(notSupported(`${path}.type`, type, METRIC_TYPES));

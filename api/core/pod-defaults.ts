@@ -12,6 +12,8 @@ type Handler = { httpGet?: HttpGet; grpc?: { service?: string } };
  * templates, whose pods get the rest when they are created. Source: core/v1 PodSpec.
  */
 export function defaultPodSpec(spec: PodSpec, { standalone }: { standalone: boolean }): void {
+  // Validation refuses a pod without containers; until then everybody may count on the list.
+  spec.containers ??= [];
   for (const container of eachContainer(spec)) defaultContainer(container, spec, standalone);
   for (const volume of spec.volumes ?? []) defaultVolume(volume);
   if (!spec.dnsPolicy) spec.dnsPolicy = 'ClusterFirst';
@@ -66,7 +68,7 @@ function defaultContainer(container: Container, spec: PodSpec, standalone: boole
   if (!container.terminationMessagePolicy) container.terminationMessagePolicy = 'File';
   for (const port of container.ports ?? []) {
     if (!port.protocol) port.protocol = 'TCP';
-    if (spec.hostNetwork && !port.hostPort && port.containerPort)
+    if (standalone && spec.hostNetwork && !port.hostPort && port.containerPort)
       port.hostPort = port.containerPort;
   }
   defaultEnv(container);

@@ -66,6 +66,7 @@ function dropUnneeded(now: ServiceSpec, before: ServiceSpec): void {
     dropIfSame(now, before, 'clusterIPs');
     dropIfSame(now, before, 'ipFamilies');
     dropIfSame(now, before, 'ipFamilyPolicy');
+    dropIfSame(now, before, 'internalTrafficPolicy');
   }
   if (needsNodePort(before) && !needsNodePort(now)) {
     const known = new Set((before.ports ?? []).map((port) => port.nodePort));

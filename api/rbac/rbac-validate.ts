@@ -65,7 +65,8 @@ function checkSubject(
   subject: RbacSubject,
   namespaced: boolean,
 ): void {
-  const { kind = '', name, apiGroup = '', namespace } = subject;
+  const { name, apiGroup = '', namespace } = subject;
+  const kind = subject.kind ?? '';
   if (!name) errors.push(required(`${path}.name`));
   if (kind === 'ServiceAccount') {
     if (name) addInvalid(errors, `${path}.name`, name, nameIsDnsSubdomain(name, false));
