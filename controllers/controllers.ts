@@ -3,6 +3,7 @@ import { deploymentController } from '#controllers/deployment-controller.ts';
 import { endpointsController } from '#controllers/endpoints-controller.ts';
 import { endpointSliceController } from '#controllers/endpointslice-controller.ts';
 import { garbageCollectorController } from '#controllers/garbage-collector-controller.ts';
+import { horizontalPodAutoscalerController } from '#controllers/horizontal-pod-autoscaler-controller.ts';
 import { namespaceController } from '#controllers/namespace-controller.ts';
 import { nodeIpamController } from '#controllers/node-ipam-controller.ts';
 import { nodeLifecycleController } from '#controllers/node-lifecycle-controller.ts';
@@ -25,5 +26,6 @@ export const controllers: readonly ControllerDefinition[] = [
   nodeLifecycleController,
   taintEvictionController,
   podGcController,
+  horizontalPodAutoscalerController,
   garbageCollectorController,
 ];
