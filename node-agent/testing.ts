@@ -16,7 +16,7 @@ export const TEST_IMAGE = 'gantry.internal/test/busybox:1';
 
 const BUSYBOX = '/usr/bin/busybox';
 const APPLETS =
-  'sh cat echo env false true sleep id ls mkdir nc nslookup ps rm stat test touch wget hostname httpd mount df head tail kill dd seq printf'.split(
+  'sh cat echo env false true sleep id ls mkdir nc nslookup ps rm stat test touch wget hostname httpd mount df head tail kill dd seq printf tar wc'.split(
     ' ',
   );
 

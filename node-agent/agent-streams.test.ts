@@ -1,0 +1,235 @@
+import assert from 'node:assert/strict';
+import { execFile, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import https from 'node:https';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { promisify } from 'node:util';
+import { issueNodeCredentials } from '#apiserver/kubeconfig.ts';
+import { startTestServer, type TestServer } from '#apiserver/testing.ts';
+import { systemClock } from '#base/clock.ts';
+import type { Pod } from '#api/types.ts';
+import { createApi } from '#client/http-api.ts';
+import { inProcessTransport } from '#client/in-process-transport.ts';
+import {
+  missingForTestRuntime,
+  startTestNode,
+  TEST_IMAGE,
+  type TestNode,
+} from '#node-agent/testing.ts';
+
+/** The node's own API through the API server, as real kubectl uses it. */
+const KUBECTL = '/usr/bin/kubectl';
+const skip = missingForTestRuntime() ?? (existsSync(KUBECTL) ? false : 'no kubectl');
+let server: TestServer;
+let node: TestNode;
+let kubeconfig = '';
+
+before(async () => {
+  if (skip) return;
+  server = await startTestServer();
+  const tls = await issueNodeCredentials(server.dataDir, {
+    nodeName: 'n1',
+    ips: ['127.0.0.1'],
+    server: server.url,
+    clock: systemClock,
+  });
+  const groups = ['system:nodes', 'system:authenticated'];
+  const transport = inProcessTransport(server.handle, { name: 'system:node:n1', groups });
+  node = await startTestNode({ api: createApi(transport, { userAgent: 'kubelet' }), tls });
+  kubeconfig = join(server.dataDir, 'admin.kubeconfig');
+  await server.call('POST', '/api/v1/namespaces/default/serviceaccounts', {
+    metadata: { name: 'default' },
+  });
+  const answer = await server.call('POST', '/api/v1/namespaces/default/pods', {
+    metadata: { name: 'web' },
+    spec: {
+      nodeName: 'n1',
+      terminationGracePeriodSeconds: 0,
+      automountServiceAccountToken: false,
+      containers: [
+        {
+          name: 'main',
+          image: TEST_IMAGE,
+          command: [
+            'sh',
+            '-c',
+            'mkdir /www; echo page > /www/index.html; httpd -p 80 -h /www; i=0; while [ $i -lt 5 ]; do echo line $i; i=$((i+1)); done; echo oops >&2; while :; do sleep 0.2; done',
+          ],
+        },
+        { name: 'shell', image: TEST_IMAGE, command: ['sh'], stdin: true, tty: true },
+      ],
+    },
+  });
+  assert.equal(answer.code, 201, answer.text);
+  for (;;) {
+    const { body } = await server.call('GET', '/api/v1/namespaces/default/pods/web');
+    const { status } = body as unknown as Pod;
+    if (status?.conditions?.some((c) => c.type === 'Ready' && c.status === 'True')) break;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+});
+
+after(async () => {
+  if (skip) return;
+  await node.close();
+  await server.close();
+});
+
+const exec = promisify(execFile);
+
+async function kubectl(...args: string[]): Promise<string> {
+  const { stdout } = await exec(KUBECTL, ['--kubeconfig', kubeconfig, ...args], {
+    maxBuffer: 64 * 1024 * 1024,
+    timeout: 30_000,
+  });
+  return stdout;
+}
+
+const run = (name: string, body: () => Promise<void>): void =>
+  void test(name, { skip, timeout: 60_000 }, body);
+
+run('kubectl logs with its options', async () => {
+  assert.equal(await kubectl('logs', 'web', '-c', 'main', '--tail=3'), 'line 3\nline 4\noops\n');
+  assert.equal(await kubectl('logs', 'web', '-c', 'main', '--limit-bytes=4'), 'line');
+  assert.match(
+    await kubectl('logs', 'web', '-c', 'main', '--timestamps', '--tail=1'),
+    /^\d{4}-\d\d-\d\dT\S+ oops\n$/,
+  );
+  assert.equal(await kubectl('logs', 'web', '-c', 'main', '--since=1h', '--tail=1'), 'oops\n');
+  await assert.rejects(
+    kubectl('logs', 'web', '-c', 'main', '--previous'),
+    /previous terminated container "main"/,
+  );
+});
+
+run('kubectl logs --follow sees what is written, until the container ends', async () => {
+  const script = 'for i in 1 2 3; do echo $i; sleep 0.2; done';
+  const answer = await server.call('POST', '/api/v1/namespaces/default/pods', {
+    metadata: { name: 'short' },
+    spec: {
+      nodeName: 'n1',
+      restartPolicy: 'Never',
+      automountServiceAccountToken: false,
+      containers: [{ name: 'main', image: TEST_IMAGE, command: ['sh', '-c', script] }],
+    },
+  });
+  assert.equal(answer.code, 201, answer.text);
+  for (;;) {
+    const { body } = await server.call('GET', '/api/v1/namespaces/default/pods/short');
+    if ((body as unknown as Pod).status?.phase !== 'Pending') break;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  assert.equal(await kubectl('logs', '-f', 'short'), '1\n2\n3\n');
+});
+
+run('kubectl exec: output, exit code, input', async () => {
+  assert.equal(await kubectl('exec', 'web', '-c', 'main', '--', 'echo', 'hi there'), 'hi there\n');
+  await assert.rejects(
+    kubectl('exec', 'web', '-c', 'main', '--', 'sh', '-c', 'echo bad >&2; exit 7'),
+    (error: Error & { code: number; stderr: string }) =>
+      error.code === 7 && /bad/.test(error.stderr),
+  );
+  const data = randomBytes(3 * 1024 * 1024).toString('base64');
+  const child = spawn(KUBECTL, [
+    '--kubeconfig',
+    kubeconfig,
+    'exec',
+    '-i',
+    'web',
+    '-c',
+    'main',
+    '--',
+    'cat',
+  ]);
+  const chunks: Buffer[] = [];
+  child.stdout.on('data', (chunk: Buffer) => chunks.push(chunk));
+  child.stdin.end(data);
+  await new Promise((resolve) => child.once('close', resolve));
+  assert.equal(Buffer.concat(chunks).toString(), data);
+});
+
+run('kubectl attach, cp and port-forward', async () => {
+  const attach = spawn(KUBECTL, ['--kubeconfig', kubeconfig, 'attach', '-i', 'web', '-c', 'shell']);
+  let said = '';
+  const heard = new Promise<void>((resolve) =>
+    attach.stdout.on('data', (chunk: Buffer) => {
+      said += chunk.toString();
+      if (said.includes('forty 42')) resolve();
+    }),
+  );
+  attach.stdin.write('echo forty $((6*7))\n');
+  await heard;
+  attach.kill();
+  await new Promise((resolve) => attach.once('close', resolve));
+
+  const forward = spawn(KUBECTL, ['--kubeconfig', kubeconfig, 'port-forward', 'web', ':80']);
+  const port = await new Promise<string>((resolve) =>
+    forward.stdout.on('data', (chunk: Buffer) => {
+      const match = /127\.0\.0\.1:(\d+)/.exec(chunk.toString());
+      if (match?.[1]) resolve(match[1]);
+    }),
+  );
+  const page = await (await fetch(`http://127.0.0.1:${port}/`)).text();
+  assert.equal(page, 'page\n');
+  forward.kill();
+  await new Promise((resolve) => forward.once('close', resolve));
+  const file = join(node.dir, 'upload');
+  writeFileSync(file, randomBytes(200_000));
+  await kubectl('cp', file, 'web:/tmp/upload', '-c', 'main');
+  await kubectl('cp', 'web:/tmp/upload', `${file}.back`, '-c', 'main');
+  assert.ok(readFileSync(file).equals(readFileSync(`${file}.back`)));
+});
+
+/** Asks the agent itself. */
+function ask(path: string, tls: https.RequestOptions): Promise<{ status: number; text: string }> {
+  return new Promise((resolve, reject) => {
+    const options = { host: '127.0.0.1', port: node.port, path, rejectUnauthorized: false, ...tls };
+    https
+      .get(options, (response) => {
+        let text = '';
+        response.on('data', (chunk: Buffer) => (text += chunk.toString()));
+        response.on('end', () => resolve({ status: response.statusCode ?? 0, text }));
+      })
+      .on('error', reject);
+  });
+}
+
+run('usage is measured; nobody but the API server and administrators may ask', async () => {
+  const pki = join(server.dataDir, 'pki');
+  const pair = (name: string) => ({
+    cert: readFileSync(join(pki, `${name}.crt`)),
+    key: readFileSync(join(pki, `${name}.key`)),
+  });
+  assert.equal((await ask('/healthz', {})).text, 'ok');
+  assert.equal((await ask('/stats/summary', {})).status, 401);
+  assert.equal((await ask('/pods', pair('node-n1'))).status, 401);
+  const admin = pair('apiserver-kubelet-client');
+  const measure = async () =>
+    JSON.parse((await ask('/stats/summary', admin)).text) as {
+      node: { memory: { workingSetBytes: number } };
+      pods: {
+        podRef: { name: string };
+        containers: {
+          name: string;
+          cpu: { usageNanoCores?: number };
+          memory: { workingSetBytes: number };
+        }[];
+      }[];
+    };
+  let web: Awaited<ReturnType<typeof measure>>['pods'][number] | undefined;
+  do {
+    const summary = await measure();
+    assert.ok(summary.node.memory.workingSetBytes > 0);
+    web = summary.pods.find((p) => p.podRef.name === 'web');
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  } while (!web?.containers.every((c) => c.cpu.usageNanoCores !== undefined));
+  assert.ok(web.containers.every((c) => c.memory.workingSetBytes > 0));
+  const { text } = await ask('/metrics/resource', admin);
+  assert.match(
+    text,
+    /^container_memory_working_set_bytes\{container="main",namespace="default",pod="web"\} \d+$/m,
+  );
+  assert.match(await kubectl('top', 'pod', 'web'), /web\s+\d+m\s+\d+Mi/);
+});
