@@ -2,6 +2,7 @@ import type { ControllerDefinition } from '#controllers/definition.ts';
 import { deploymentController } from '#controllers/deployment-controller.ts';
 import { endpointsController } from '#controllers/endpoints-controller.ts';
 import { endpointSliceController } from '#controllers/endpointslice-controller.ts';
+import { endpointSliceMirroringController } from '#controllers/endpointslice-mirroring-controller.ts';
 import { garbageCollectorController } from '#controllers/garbage-collector-controller.ts';
 import { horizontalPodAutoscalerController } from '#controllers/horizontal-pod-autoscaler-controller.ts';
 import { namespaceController } from '#controllers/namespace-controller.ts';
@@ -22,6 +23,7 @@ export const controllers: readonly ControllerDefinition[] = [
   deploymentController,
   endpointSliceController,
   endpointsController,
+  endpointSliceMirroringController,
   nodeIpamController,
   nodeLifecycleController,
   taintEvictionController,
