@@ -1,4 +1,6 @@
 import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
+import { checkServerIdentity } from 'node:tls';
 import {
   type ChannelCredentials,
   Client,
@@ -85,6 +87,7 @@ const OPTIONS = {
   'grpc.max_send_message_length': -1,
   'grpc.keepalive_time_ms': KEEPALIVE_MS,
   'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
+  'grpc.initial_reconnect_backoff_ms': 100,
   'grpc.max_reconnect_backoff_ms': 2_000,
 };
 
@@ -100,31 +103,40 @@ export function createEtcdClient(connection: EtcdConnection): EtcdClient {
     if (!found) throw new StoreUnavailableError('--etcd-servers names no server');
     return found;
   };
-  const unary = <Q extends object, A extends object>(method: MethodDefinition<object, object>) => {
-    return (request: Q) =>
-      new Promise<A>((resolve, reject) => {
-        const used = current;
-        client().makeUnaryRequest(
-          method.path,
-          method.requestSerialize,
-          method.responseDeserialize as (bytes: Buffer) => A,
-          request,
-          new Metadata(),
-          { deadline: Date.now() + CALL_TIMEOUT_MS },
-          (error, answer) => {
-            if (!error && answer) return resolve(answer);
-            if (error && isAway(error) && used === current) current++;
-            reject(toEtcdError(error, connection.endpoints));
-          },
-        );
-      });
+  const callOnce = <A extends object>(method: Method, request: object): Promise<A> =>
+    new Promise((resolve, reject) => {
+      const used = current;
+      client().makeUnaryRequest(
+        method.path,
+        method.requestSerialize,
+        method.responseDeserialize as (bytes: Buffer) => A,
+        request,
+        new Metadata(),
+        { deadline: Date.now() + CALL_TIMEOUT_MS },
+        (error, answer) => {
+          if (!error && answer) return resolve(answer);
+          if (error && isAway(error) && used === current) current++;
+          reject(error ?? new Error('etcd has answered nothing'));
+        },
+      );
+    });
+  /** Every server gets its chance, as long as it is certain that no other has done the work. */
+  const call = async <A extends object>(method: Method, request: object): Promise<A> => {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await callOnce<A>(method, request);
+      } catch (error) {
+        const again = attempt < clients.length && wasNotDone(method, error);
+        if (!again) throw toEtcdError(error, connection.endpoints);
+      }
+    }
   };
   const methods = methodsOf();
   return {
-    range: unary(methods.range),
-    txn: unary(methods.txn),
-    compact: unary(methods.compact),
-    leaseGrant: unary(methods.leaseGrant),
+    range: (request) => call(methods.range, request),
+    txn: (request) => call(methods.txn, request),
+    compact: (request) => call(methods.compact, request),
+    leaseGrant: (request) => call(methods.leaseGrant, request),
     watch(request) {
       const { path, requestSerialize, responseDeserialize } = methods.watch;
       const deserialize = responseDeserialize as (bytes: Buffer) => WatchResponse;
@@ -149,11 +161,16 @@ function connect(endpoint: string, connection: EtcdConnection): Client {
       `etcd server "${endpoint}" is no address: expected http://host:port or https://host:port`,
     );
   }
-  const channel = url.protocol === 'https:' ? tls(connection) : credentials.createInsecure();
-  return new Client(`${url.hostname}:${url.port || '2379'}`, channel, OPTIONS);
+  const address = `${url.hostname}:${url.port || '2379'}`;
+  if (url.protocol === 'http:') return new Client(address, credentials.createInsecure(), OPTIONS);
+  // TLS knows no addresses as server names, and Node refuses grpc-js's attempt: such a server
+  // gets a stand-in for a name, and its certificate is checked for the address.
+  const host = url.hostname.replace(/^\[|\]$/g, '');
+  const names = isIP(host) === 0 ? {} : { 'grpc.ssl_target_name_override': 'etcd.invalid' };
+  return new Client(address, tls(connection, host), { ...OPTIONS, ...names });
 }
 
-function tls({ caFile, certFile, keyFile }: EtcdConnection): ChannelCredentials {
+function tls({ caFile, certFile, keyFile }: EtcdConnection, host: string): ChannelCredentials {
   const read = (file: string | undefined): Buffer | null => {
     if (file === undefined) return null;
     try {
@@ -162,13 +179,16 @@ function tls({ caFile, certFile, keyFile }: EtcdConnection): ChannelCredentials 
       throw new StoreUnavailableError(`etcd's TLS file ${file} cannot be read`, { cause });
     }
   };
-  return credentials.createSsl(read(caFile), read(keyFile), read(certFile));
+  return credentials.createSsl(read(caFile), read(keyFile), read(certFile), {
+    checkServerIdentity: (_name, certificate) => checkServerIdentity(host, certificate),
+  });
 }
 
+type Method = MethodDefinition<object, object>;
 type MethodName = 'range' | 'txn' | 'compact' | 'leaseGrant' | 'watch';
 
-function methodsOf(): Record<MethodName, MethodDefinition<object, object>> {
-  const find = (service: string, name: string): MethodDefinition<object, object> => {
+function methodsOf(): Record<MethodName, Method> {
+  const find = (service: string, name: string): Method => {
     const method = serviceDefinition('etcd.proto', service)[name];
     if (!method) throw new Error(`etcd.proto has no ${service}.${name}`);
     return method;
@@ -216,6 +236,12 @@ function isServiceError(error: unknown): error is ServiceError {
 function refusalOf(details: string): EtcdRefusal {
   if (details.includes('revision has been compacted')) return 'compacted';
   return details.includes('is a future revision') ? 'future' : 'other';
+}
+
+/** Reads may be asked twice; a write only when it has not left this process. */
+function wasNotDone(method: Method, error: unknown): boolean {
+  if (!isServiceError(error) || !isAway(error)) return false;
+  return method.path.endsWith('/Range') || error.details.startsWith('No connection established');
 }
 
 function isAway(error: ServiceError): boolean {

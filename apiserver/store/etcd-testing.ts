@@ -30,7 +30,8 @@ export function findEtcd(): string | undefined {
 export async function startEtcd(flags: Record<string, string> = {}): Promise<TestEtcd> {
   const directory = await mkdtemp(join(tmpdir(), 'gantry-etcd-'));
   const [port, peerPort] = await freePorts();
-  const endpoint = `http://127.0.0.1:${port}`;
+  const scheme = flags['cert-file'] === undefined ? 'http' : 'https';
+  const endpoint = `${scheme}://127.0.0.1:${port}`;
   const peer = `http://127.0.0.1:${peerPort}`;
   const settings = {
     'data-dir': directory,
