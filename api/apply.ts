@@ -1,11 +1,20 @@
-import { compareFields } from '#api/field-compare.ts';
-import { fieldsOf } from '#api/field-set.ts';
+import { conflictsError, conflictsOf } from '#api/apply-conflict.ts';
+import type { Conflict } from '#api/apply-conflict.ts';
+import { refuseMisfits } from '#api/apply-config.ts';
+import { lastAppliedFields, renewLastApplied } from '#api/apply-last.ts';
+import { mergeValues, removeUnowned } from '#api/apply-merge.ts';
+import { compareFields, fieldsOfValue } from '#api/field-compare.ts';
+import type { Comparison } from '#api/field-compare.ts';
+import { difference, fieldsOf, recursiveDifference, union } from '#api/field-set.ts';
 import type { FieldSet, MaybeFields } from '#api/field-set.ts';
 import { shapeOf, zeroObject } from '#api/field-shape.ts';
+import type { Shape } from '#api/field-shape.ts';
+import { apiVersionOf } from '#api/kind.ts';
 import {
   capUpdaters,
   giveTo,
   ownable,
+  ownerKey,
   readOwners,
   takeFrom,
   writeOwners,
@@ -20,7 +29,8 @@ import type { KubeObject } from '#api/types.ts';
  * - `trackManagedFields(write)` on every create and update (PUT, and PATCH of all types but apply),
  *   after admission and defaulting and before the object is encoded: it sets
  *   `write.object.metadata.managedFields` (or removes it) and changes nothing else.
- * - `applyPatch(...)` for `application/apply-patch+yaml`.
+ * - `applyPatch(request)` for `application/apply-patch+yaml`: `readApplied` (apply-config.ts) reads the
+ *   body; then fit, default and `settle` the object that comes back. It needs no `trackManagedFields`.
  *
  * Objects are never copied as a whole, and ownership trees are shared between versions: treat
  * `metadata.managedFields` as frozen.
@@ -95,12 +105,13 @@ const isReset = (entries: readonly unknown[]): boolean =>
   entries.length === 1 && Object.keys(entries[0] ?? {}).length === 0;
 
 function update(write: FieldWrite, owners: readonly Owner[]): readonly Owner[] {
-  const { old, object, schema, definitions } = write;
+  const { old, object, schema, definitions, ignored } = write;
   const before = old ?? zeroObject(schema, definitions);
-  const shape = shapeOf(schema, definitions);
-  const { changed, removed } = compareFields(before, object, shape);
+  const compared = compareFields(before, object, shapeOf(schema, definitions));
+  const changed = recursiveDifference(compared.changed, ignored);
+  const removed = recursiveDifference(compared.removed, ignored);
   const kept = takeFrom(takeFrom(owners, changed), removed);
-  const taken: MaybeFields = ownable(changed, write.ignored);
+  const taken = ownable(changed, undefined);
   if (!taken) return kept;
   return capUpdaters(
     giveTo(kept, {
@@ -112,4 +123,130 @@ function update(write: FieldWrite, owners: readonly Owner[]): readonly Owner[] {
       fields: taken,
     }),
   );
+}
+
+export type ApplyRequest = {
+  /** What is stored; null when the object is to be created. Not changed. */
+  live: KubeObject | null;
+  /** What the applier wants, as `readApplied` has read it. Not changed. */
+  applied: KubeObject;
+  kind: { group: string; version: string; kind: string };
+  schema: Schema;
+  definitions: Definitions;
+  manager: string;
+  subresource: string;
+  now: string;
+  /** Take fields over that others own, instead of refusing. */
+  force: boolean;
+  ignored?: FieldSet | undefined;
+};
+
+export type Applied = {
+  /** Merged, not yet decoded: to be fitted to its schema and defaulted like a body. */
+  object: KubeObject;
+  /** Writes the owners into the object that came out of that. */
+  settle(object: KubeObject): void;
+};
+
+const BEFORE_FIRST_APPLY = 'before-first-apply';
+
+/**
+ * Merges a configuration into the stored object: what it says is set and owned, what its manager
+ * said before and no longer says is removed unless others own it. Throws StatusError: 409 with a
+ * cause per field that another manager owns and that would change, 500 for values that do not fit.
+ */
+export function applyPatch(request: ApplyRequest): Applied {
+  const shape = shapeOf(request.schema, request.definitions);
+  refuseMisfits(request.applied, shape, request.kind);
+  const { live } = request;
+  const owners = live ? liveOwners(request, live, shape) : [];
+  const result = mergeApplied(request, shape, owners, request.force);
+  if (!result.conflicts) return result.applied;
+  // Client-side apply owned these before there were owners, so its successor may take them over.
+  if (request.manager === 'kubectl' && live) {
+    const allowed = lastAppliedFields(live, shape);
+    const others = result.conflicts.map(({ fields }) => difference(fields, allowed));
+    if (others.every((fields) => fields === undefined)) {
+      const forced = mergeApplied(request, shape, owners, true);
+      if (!forced.conflicts) return forced.applied;
+    }
+  }
+  throw conflictsError(result.conflicts);
+}
+
+/** The owners, with everything given to somebody where nobody was kept track of. */
+function liveOwners(
+  { kind, schema, definitions, now }: ApplyRequest,
+  live: KubeObject,
+  shape: Shape,
+): Owner[] {
+  const owners = readOwners(live.metadata.managedFields) ?? [];
+  if (owners.length > 0) return owners;
+  const { changed } = compareFields(zeroObject(schema, definitions), live, shape);
+  const fields = ownable(changed, undefined);
+  if (!fields) return [];
+  return [
+    {
+      manager: BEFORE_FIRST_APPLY,
+      operation: 'Update',
+      apiVersion: apiVersionOf(kind),
+      subresource: '',
+      time: now,
+      fields,
+    },
+  ];
+}
+
+type Outcome =
+  | { conflicts: readonly Conflict[]; applied?: undefined }
+  | { conflicts?: undefined; applied: Applied };
+
+function mergeApplied(
+  request: ApplyRequest,
+  shape: Shape,
+  owners: readonly Owner[],
+  force: boolean,
+): Outcome {
+  const { live, applied, ignored, schema, definitions } = request;
+  const self: Omit<Owner, 'time' | 'fields'> = {
+    manager: request.manager,
+    operation: 'Apply',
+    apiVersion: apiVersionOf(request.kind),
+    subresource: request.subresource,
+  };
+  const key = ownerKey(self);
+  const before = owners.find((owner) => ownerKey(owner) === key);
+  const others = owners.filter((owner) => owner !== before);
+  const wanted = recursiveDifference(fieldsOfValue(applied, shape), ignored);
+  const start = live ? withoutOwners(live) : {};
+  let object = mergeValues(start, applied, shape) as KubeObject;
+  if (before) {
+    const owned = others.reduce<MaybeFields>((sum, { fields }) => union(sum, fields), wanted);
+    object = removeUnowned(object, before.fields, owned, shape) as KubeObject;
+  }
+  const { changed, removed } = filtered(
+    compareFields(live ?? zeroObject(schema, definitions), object, shape),
+    ignored,
+  );
+  if (!force) {
+    const conflicts = conflictsOf(others, changed);
+    if (conflicts.length > 0) return { conflicts };
+  }
+  const left = takeFrom(takeFrom(others, changed), removed);
+  const fields = ownable(wanted, undefined);
+  // An apply that changes nothing leaves no trace of its time.
+  const time = changed || removed ? request.now : before?.time;
+  const all = fields ? [...left, { ...self, time, fields }] : left;
+  if (request.manager === 'kubectl') renewLastApplied(object, live, applied);
+  return { applied: { object, settle: (settled) => setOwners(settled, all) } };
+}
+
+const filtered = ({ changed, removed }: Comparison, ignored: MaybeFields): Comparison => ({
+  changed: recursiveDifference(ownable(changed, undefined), ignored),
+  removed: recursiveDifference(removed, ignored),
+});
+
+function withoutOwners(object: KubeObject): KubeObject {
+  const { managedFields: _, ...metadata } = object.metadata;
+  return { ...object, metadata };
 }

@@ -77,10 +77,12 @@ function definitionShape(name: string, use: Schema, definitions: Definitions): S
 
 function build(schema: Schema, definitions: Definitions): Shape {
   if (schema.type === 'array' || schema.items) return listShape(schema, definitions);
-  if (schema['x-kubernetes-map-type'] === 'atomic') return whole('map');
   if (schema.properties || typeof schema.additionalProperties === 'object') {
-    return mapShape(schema, definitions);
+    const shape = mapShape(schema, definitions);
+    // What an atomic place may contain is still known, to tell mistakes inside it.
+    return schema['x-kubernetes-map-type'] === 'atomic' ? { ...shape, kind: 'whole' } : shape;
   }
+  if (schema['x-kubernetes-map-type'] === 'atomic') return whole('map');
   switch (schema.type) {
     case 'string':
       return STRING;
@@ -117,7 +119,7 @@ function listShape(schema: Schema, definitions: Definitions): Shape {
   const items = schema.items ? shapeOf(schema.items, definitions) : ANY;
   const listType = schema['x-kubernetes-list-type'];
   if (listType === 'set') return { ...whole('list'), kind: 'list-set', items };
-  if (listType !== 'map') return whole('list');
+  if (listType !== 'map') return { ...whole('list'), items };
   const keys = [...(schema['x-kubernetes-list-map-keys'] ?? [])].sort();
   const keyDefaults: Record<string, unknown> = {};
   const properties = itemProperties(schema.items, definitions);
