@@ -23,8 +23,15 @@ export type SuiteContext = {
   prefix: () => string;
 };
 
+/** Generated lives that a store is put through; a slow one gets fewer. */
+const DEFAULT_LIVES = 10;
+
 /** The one suite that every Store passes: what store.ts promises, test by test. */
-export function storeSuite(name: string, start: () => Promise<Subject>): void {
+export function storeSuite(
+  name: string,
+  start: () => Promise<Subject>,
+  { lives = DEFAULT_LIVES }: { lives?: number } = {},
+): void {
   describe(name, () => {
     let subject: Subject;
     let prefixes = 0;
@@ -40,7 +47,7 @@ export function storeSuite(name: string, start: () => Promise<Subject>): void {
     writeSuite(context);
     readSuite(context);
     watchSuite(context);
-    propertySuite(context);
+    propertySuite(context, lives);
     closeSuite(context);
   });
 }
