@@ -1,5 +1,6 @@
 import { promisify } from 'node:util';
 import { constants, gzip } from 'node:zlib';
+import { Chunks } from '#apiserver/chunks.ts';
 import type { ServerResponse } from '#apiserver/request.ts';
 
 /** Smaller answers go out as they are; upstream's threshold. */
@@ -14,9 +15,13 @@ export async function compress(
 ): Promise<ServerResponse> {
   const { body } = response;
   if (!acceptEncoding?.includes('gzip')) return response;
-  if (typeof body !== 'string' && !(body instanceof Uint8Array)) return response;
-  if (body.length < MIN_BYTES || response.headers['content-encoding']) return response;
-  const small = await gzipBytes(body, { level: constants.Z_BEST_SPEED });
+  const whole = typeof body === 'string' || body instanceof Uint8Array || body instanceof Chunks;
+  if (!whole || response.headers['content-encoding']) return response;
+  const size = body instanceof Chunks ? body.sizeBytes : body.length;
+  if (size < MIN_BYTES) return response;
+  const small = await gzipBytes(body instanceof Chunks ? body.join() : body, {
+    level: constants.Z_BEST_SPEED,
+  });
   response.headers['content-encoding'] = 'gzip';
   response.headers['vary'] = 'Accept-Encoding';
   return { ...response, body: small };

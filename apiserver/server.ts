@@ -15,6 +15,7 @@ import type { Log } from '#base/log.ts';
 import { errorText } from '#base/log.ts';
 import type { Peer } from '#apiserver/authn/client-certificate.ts';
 import type { Handler, ServerRequest, ServerResponse } from '#apiserver/request.ts';
+import { Chunks } from '#apiserver/chunks.ts';
 import { BodyTooLarge, readBody } from '#apiserver/server-body.ts';
 import { compress } from '#apiserver/server-compress.ts';
 import type { UserInfo } from '#apiserver/user.ts';
@@ -236,6 +237,13 @@ async function sendHttp1(
     else response.end(body);
     return;
   }
+  if (body instanceof Chunks) {
+    headers['content-length'] = String(body.sizeBytes);
+    response.writeHead(status, headers);
+    if (request.method !== 'HEAD') await pump(body.parts, response);
+    response.end();
+    return;
+  }
   response.writeHead(status, headers);
   response.flushHeaders();
   await pump(body, response);
@@ -244,7 +252,7 @@ async function sendHttp1(
 
 /** Writes chunks as they come, no faster than the client takes them. */
 async function pump(
-  chunks: AsyncIterable<Uint8Array>,
+  chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
   out: NodeJS.WritableStream & { destroyed?: boolean },
 ): Promise<void> {
   for await (const chunk of chunks) {
@@ -308,7 +316,7 @@ async function answerHttp2(
       finished = true;
       stream.end(answer.body);
     } else {
-      await pump(answer.body, stream);
+      await pump(answer.body instanceof Chunks ? answer.body.parts : answer.body, stream);
       finished = true;
       stream.end();
     }

@@ -5,6 +5,9 @@ import type { Status } from '#api/status.ts';
 import { formatYaml } from '#apiserver/yaml.ts';
 import type { Format } from '#apiserver/negotiate.ts';
 import type { ServerResponse } from '#apiserver/request.ts';
+import { Chunks } from '#apiserver/chunks.ts';
+import type { CacheEntry } from '#apiserver/watch-cache-entry.ts';
+import { listSegments } from '#apiserver/watch-cache-list.ts';
 import { toBuffer } from '#apiserver/resource/views.ts';
 
 const CACHE_CONTROL = 'no-cache, private';
@@ -17,7 +20,7 @@ const TEXT_HEADERS = {
 
 /** Answers with JSON bytes that exist already, turned into what the client asked for. */
 export function answerWire(
-  wire: Uint8Array,
+  wire: Uint8Array | Chunks,
   format: Format,
   status = 200,
   warnings: readonly string[] = [],
@@ -25,7 +28,8 @@ export function answerWire(
   if (format.media === 'application/json' && !format.pretty) {
     return { status, headers: withWarnings(JSON_HEADERS, warnings), body: wire };
   }
-  return answerObject(JSON.parse(toBuffer(wire).toString('utf8')), format, status, warnings);
+  const bytes = wire instanceof Chunks ? wire.join() : toBuffer(wire);
+  return answerObject(JSON.parse(bytes.toString('utf8')), format, status, warnings);
 }
 
 /** Answers with a value, encoded as the client asked for. */
@@ -103,12 +107,27 @@ function itemOffset(kind: Kind): number {
   return length;
 }
 
-/** A list out of its items' bytes, without decoding any. */
-export function joinList(kind: Kind, metadata: ListMeta, items: readonly Buffer[]): Buffer {
-  const head = Buffer.from(
+/** The head of a list, up to its items. */
+const listHead = (kind: Kind, metadata: ListMeta): Buffer =>
+  Buffer.from(
     `{"kind":"${listKind(kind)}","apiVersion":"${apiVersionOf(kind)}",` +
       `"metadata":${JSON.stringify(metadata)},"items":[`,
   );
+
+const LIST_END = Buffer.from(']}');
+
+/** A list of stored objects as they are, out of pieces that other lists share. */
+export function listChunks(kind: Kind, metadata: ListMeta, entries: readonly CacheEntry[]): Chunks {
+  const pieces = listSegments(entries, itemOffset(kind));
+  // Every item stands behind a comma; the first one needs none.
+  const first = pieces[0];
+  if (first) pieces[0] = first.subarray(1);
+  return new Chunks([listHead(kind, metadata), ...pieces, LIST_END]);
+}
+
+/** A list out of its items' bytes, without decoding any. */
+export function joinList(kind: Kind, metadata: ListMeta, items: readonly Buffer[]): Buffer {
+  const head = listHead(kind, metadata);
   const skip = itemOffset(kind);
   let size = head.length + 2;
   for (const item of items) size += item.length - skip + 2;

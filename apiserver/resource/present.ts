@@ -4,7 +4,7 @@ import type { KubeObject } from '#api/types.ts';
 import type { Format } from '#apiserver/negotiate.ts';
 import type { RequestInfo, ServerResponse } from '#apiserver/request.ts';
 import type { ListMeta } from '#apiserver/resource/answer.ts';
-import { answerObject, answerWire, joinList } from '#apiserver/resource/answer.ts';
+import { answerObject, answerWire, joinList, listChunks } from '#apiserver/resource/answer.ts';
 import type { ServerContext } from '#apiserver/resource/server-context.ts';
 import { objectAs, wireAs } from '#apiserver/resource/views.ts';
 import type { IncludeObject } from '#apiserver/table.ts';
@@ -57,9 +57,8 @@ export function presentList(
 ): ServerResponse {
   switch (format.as?.kind) {
     case undefined: {
-      const wires = kind.storedAs
-        ? entries.map((entry) => wireAs(kind, entry))
-        : entries.map((entry) => entry.wire);
+      if (!kind.storedAs) return answerWire(listChunks(kind, metadata, entries), format);
+      const wires = entries.map((entry) => wireAs(kind, entry));
       return answerWire(joinList(kind, metadata, wires), format);
     }
     case 'PartialObjectMetadataList':
