@@ -1,18 +1,58 @@
-# Everything a user or developer runs. Each target says what it does and is idempotent.
-NODE := node_modules/node/bin/node
+# Everything a user or developer runs. Each target says what it does and can be repeated.
+NODE := node_modules/node/bin/node --no-warnings
 DATA_DIR ?= $(or $(GANTRY_DATA_DIR),/var/lib/gantry)
 export GANTRY_DATA_DIR := $(DATA_DIR)
+export NODE_COMPILE_CACHE := $(CURDIR)/node_modules/.cache/node-compile
 
-.PHONY: setup up down clean demo demo-load test check bench format
+# Fast tests need nothing but Node; the others run real etcd, containerd, nftables and clusters.
+TESTS := $(NODE) --test --test-reporter=spec
+FAST := git ls-files -co --exclude-standard '*.test.ts'
+BENCH := store apiserver service-rules cluster
+E2E := git ls-files -co --exclude-standard '*.e2e.ts'
+
+.PHONY: help setup up down clean demo demo-load test test-fast test-e2e check bench format
+
+help:
+	@echo 'make demo       install what is missing, start a cluster, run the demo on it'
+	@echo 'make demo-load  drive the demo for a minute and watch it scale'
+	@echo 'make up         start a cluster on this machine; make down stops it, make clean removes its data'
+	@echo 'make test       all tests that this machine can run'
+	@echo 'make check      types, lint, format and fast tests'
+	@echo 'make bench      speed and memory, side by side with the raw floor'
 
 setup:
 	@./setup.sh
 
+up: setup
+	@./gantry up
+
+down: setup
+	@./gantry down
+
+clean: setup
+	@./gantry down --remove-data
+
+demo: setup
+	@$(NODE) manifests/demo/demo.ts
+
+demo-load: setup
+	@$(NODE) manifests/demo/load.ts
+
 check: setup
-	@$(NODE) node_modules/.bin/tsc -p .
+	@echo 'types, lint, format, fast tests'
+	@node_modules/.bin/tsc -p .
 	@node_modules/.bin/oxlint --type-aware --quiet
 	@node_modules/.bin/biome format .
-	@$(NODE) --no-warnings --test $$(git ls-files -co --exclude-standard '*.test.ts')
+	@$(TESTS) $$($(FAST))
 
-format:
+test:
+	@./setup.sh test
+	@$(MAKE) --no-print-directory check
+	@echo 'tests on real clusters'
+	@$(TESTS) --test-concurrency=1 $$($(E2E))
+
+bench: setup
+	@for program in $(BENCH); do $(NODE) bench/$$program.ts || exit 1; done
+
+format: setup
 	@node_modules/.bin/biome format --write .

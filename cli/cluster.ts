@@ -6,7 +6,7 @@ import { runTogether } from '#base/running.ts';
 import type { Api } from '#client/api.ts';
 import { createApi } from '#client/http-api.ts';
 import { type Door, inProcessTransport } from '#client/in-process-transport.ts';
-import { paths, removeRecord, writeRecord } from '#cli/data-dir.ts';
+import { paths, removeRecord, writeRecord, writeSettings } from '#cli/data-dir.ts';
 import { startTicks } from '#cli/process.ts';
 import type { ProgressMessage } from '#cli/progress.ts';
 import { UserError } from '#cli/verb.ts';
@@ -22,6 +22,7 @@ export type ClusterFlags = {
   clusterCidr: string;
   serviceClusterIpRange: string;
   schedulingProfile: string;
+  networkName: string;
 };
 
 /** A whole cluster on one machine: what its components are started with. */
@@ -36,6 +37,8 @@ export type ClusterConfig = {
   clusterCidr: string;
   serviceCidr: string;
   schedulingProfile: 'pack' | 'spread';
+  /** Names the pods' bridge and the nftables table: two clusters on one machine need two names. */
+  networkName: string;
 };
 
 export function clusterConfig(
@@ -58,7 +61,26 @@ export function clusterConfig(
     clusterCidr: flags.clusterCidr,
     serviceCidr: flags.serviceClusterIpRange,
     schedulingProfile: profile,
+    networkName: networkName(flags.networkName),
   };
+}
+
+/** The bridge adds a digit, and the kernel takes 15 characters. */
+function networkName(text: string): string {
+  if (/^[a-z][a-z0-9-]{0,13}$/.test(text)) return text;
+  throw new UserError(
+    `--network-name takes up to 14 lower-case letters, digits and dashes, not "${text}"`,
+  );
+}
+
+/** The cluster's DNS has the tenth address of the Service range, as kubeadm gives it. */
+export function clusterDnsIp(serviceCidr: string): string {
+  const [address = ''] = serviceCidr.split('/');
+  const bytes = address.split('.').map(Number);
+  if (bytes.length !== 4 || bytes.some((byte) => !Number.isInteger(byte) || byte > 255)) {
+    throw new UserError(`--service-cluster-ip-range takes an IPv4 range, not "${serviceCidr}"`);
+  }
+  return [...bytes.slice(0, 3), (bytes[3] ?? 0) + 10].join('.');
 }
 
 function port(text: string, flag: string): number {
@@ -108,6 +130,7 @@ export async function runCluster(config: ClusterConfig, around: Surroundings): P
     import('#node-agent/start.ts'),
     import('#apiserver/kubeconfig.ts'),
   ]);
+  writeSettings(config.dataDir, { networkName: config.networkName });
   // The API server must outlive the others' last writes, so it has a signal of its own.
   const stopServer = new AbortController();
   const server = await apiserver.start(
@@ -172,6 +195,8 @@ export async function runCluster(config: ClusterConfig, around: Surroundings): P
             clientCaFile: issued.clientCaFile,
             clusterCidr: config.clusterCidr,
             serviceCidr: config.serviceCidr,
+            clusterDnsIp: clusterDnsIp(config.serviceCidr),
+            networkName: config.networkName,
             ...(config.runtimeEndpoint ? { runtimeEndpoint: config.runtimeEndpoint } : {}),
           },
           { signal: own, log: log.child('node-agent') },

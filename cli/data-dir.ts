@@ -1,6 +1,6 @@
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 export const DEFAULT_DATA_DIR = '/var/lib/gantry';
 
@@ -17,6 +17,7 @@ export const paths = (dataDir: string) => ({
   adminKubeconfig: join(dataDir, 'admin.kubeconfig'),
   /** Process record of the running single-machine cluster. */
   record: join(dataDir, 'run', 'gantry.json'),
+  settings: join(dataDir, 'cluster.json'),
   log: join(dataDir, 'log', 'gantry.log'),
   node: (name: string) => join(dataDir, 'node', name),
 });
@@ -41,22 +42,34 @@ export type ClusterRecord = {
   server: string;
   nodeName: string;
   startedAt: string;
-  /** Set when this cluster runs its own containerd. */
-  containerdDir?: string;
 };
 
-export function writeRecord(dataDir: string, record: ClusterRecord): void {
-  const file = paths(dataDir).record;
-  mkdirSync(join(dataDir, 'run'), { recursive: true });
-  writeFileSync(`${file}.tmp`, `${JSON.stringify(record, null, 2)}\n`);
+/** What `down` must know even after a crash: names of things outside the data directory. */
+export type ClusterSettings = { networkName: string };
+
+export const writeRecord = (dataDir: string, record: ClusterRecord): void =>
+  writeJson(paths(dataDir).record, record);
+
+export const readRecord = (dataDir: string): ClusterRecord | null =>
+  readJson<ClusterRecord>(paths(dataDir).record);
+
+export const writeSettings = (dataDir: string, settings: ClusterSettings): void =>
+  writeJson(paths(dataDir).settings, settings);
+
+export const readSettings = (dataDir: string): ClusterSettings | null =>
+  readJson<ClusterSettings>(paths(dataDir).settings);
+
+function writeJson(file: string, value: unknown): void {
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(`${file}.tmp`, `${JSON.stringify(value, null, 2)}\n`);
   renameSync(`${file}.tmp`, file);
 }
 
-export function readRecord(dataDir: string): ClusterRecord | null {
+function readJson<T>(file: string): T | null {
   try {
-    return JSON.parse(readFileSync(paths(dataDir).record, 'utf8')) as ClusterRecord;
+    return JSON.parse(readFileSync(file, 'utf8')) as T;
   } catch {
-    // Absent or torn by a crash: either way nothing is known to run.
+    // Absent, or torn by a crash: either way it says nothing.
     return null;
   }
 }

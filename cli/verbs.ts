@@ -6,6 +6,7 @@ import { down } from '#cli/verbs/down.ts';
 import { exec } from '#cli/verbs/exec.ts';
 import { get } from '#cli/verbs/get.ts';
 import { logs } from '#cli/verbs/logs.ts';
+import { nodeCredentials } from '#cli/verbs/node-credentials.ts';
 import { portForward } from '#cli/verbs/port-forward.ts';
 import { rollout } from '#cli/verbs/rollout.ts';
 import { scale } from '#cli/verbs/scale.ts';
@@ -26,4 +27,5 @@ export const verbs: readonly Verb[] = [
   portForward,
   scale,
   rollout,
+  nodeCredentials,
 ];

@@ -1,6 +1,8 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { defaultNodeIp } from '#cli/cluster.ts';
+import { writeSettings } from '#cli/data-dir.ts';
 import { type Output, run, type RunOptions } from '#e2e/processes.ts';
 
 const root = join(import.meta.dirname, '..');
@@ -16,6 +18,10 @@ export type TestCluster = {
   kubectl(args: string, options?: KubectlOptions): Promise<string>;
   /** `gantry` with this cluster's data directory. */
   gantry(args: readonly string[], options?: RunOptions): Promise<Output>;
+  /** Pid of the running single-process cluster. */
+  pid(): Promise<number>;
+  /** Flags of a node agent in a process of its own, with credentials freshly issued. */
+  agentFlags(): Promise<string[]>;
   up(): Promise<Output>;
   down(): Promise<Output>;
   /** Stops everything and removes the data: nothing of the cluster is left. */
@@ -47,12 +53,23 @@ export async function freePort(): Promise<number> {
   return address.port;
 }
 
+/** Apart from a cluster that the machine's user may have running. */
+const NETWORK_NAME = 'gantry-e2e';
+export const CLUSTER_CIDR = '10.245.0.0/16';
+export const SERVICE_CIDR = '10.97.0.0/16';
+const NODE_NETWORK = [
+  ...['--cluster-cidr', CLUSTER_CIDR, '--service-cidr', SERVICE_CIDR],
+  ...['--cluster-dns', '10.97.0.10', '--network-name', NETWORK_NAME],
+];
+
 /** Lays out a cluster without starting it. */
 export async function layOutCluster(): Promise<TestCluster> {
   const dataDir = mkdtempSync('/tmp/gantry-e2e-');
+  writeSettings(dataDir, { networkName: NETWORK_NAME });
   const [apiPort, agentPort] = [await freePort(), await freePort()];
   const kubeconfig = join(dataDir, 'admin.kubeconfig');
   const nodeName = 'e2e-node';
+  const nodeIp = defaultNodeIp();
   const gantry: TestCluster['gantry'] = (args, options) =>
     run(gantryProgram, args, { ...options, env: { GANTRY_DATA_DIR: dataDir, ...options?.env } });
   return {
@@ -70,11 +87,28 @@ export async function layOutCluster(): Promise<TestCluster> {
       }
       return result.stdout + (mayFail ? result.stderr : '');
     },
+    pid: async () => {
+      const record = readFileSync(join(dataDir, 'run', 'gantry.json'), 'utf8');
+      return (JSON.parse(record) as { pid: number }).pid;
+    },
+    async agentFlags() {
+      const server = `https://${nodeIp}:${apiPort}`;
+      const issued = await gantry([
+        ...['node-credentials', nodeName, '--node-ip', nodeIp, '--server', server],
+      ]);
+      if (issued.code !== 0) throw new Error(issued.stderr);
+      return [
+        ...issued.stdout.trim().split(' '),
+        ...['--data-dir', dataDir, '--port', String(agentPort), ...NODE_NETWORK],
+      ];
+    },
     up: () =>
       gantry([
         'up',
         ...['--secure-port', String(apiPort), '--kubelet-port', String(agentPort)],
         ...['--node-name', nodeName],
+        ...['--cluster-cidr', CLUSTER_CIDR, '--service-cluster-ip-range', SERVICE_CIDR],
+        ...['--network-name', NETWORK_NAME],
       ]),
     down: () => gantry(['down']),
     async destroy() {

@@ -1,9 +1,11 @@
-/** Manifests of the tests, small enough to read. */
+/** Manifests of the tests, small enough to read. Images are those of manifests/demo/build-images.ts. */
 
-export type WebOptions = { name: string; replicas?: number; image: string; version?: string };
+export const BUSYBOX = 'gantry.internal/busybox:1';
+
+export type WebOptions = { name: string; replicas?: number; version?: string; spec?: string };
 
 /** A Deployment of a web server that answers with its pod's name and version, and its Service. */
-export function webManifest({ name, replicas = 2, image, version = 'v1' }: WebOptions): string {
+export function webManifest({ name, replicas = 2, version = 'v1', spec = '' }: WebOptions): string {
   return `
 apiVersion: apps/v1
 kind: Deployment
@@ -17,7 +19,7 @@ spec:
       terminationGracePeriodSeconds: 2
       containers:
       - name: web
-        image: ${image}
+        image: ${BUSYBOX}
         command: [sh, -c]
         args:
         - |
@@ -34,14 +36,14 @@ apiVersion: v1
 kind: Service
 metadata: { name: ${name} }
 spec:
-  type: NodePort
+  ${spec || 'type: NodePort'}
   selector: { app: ${name} }
   ports: [{ name: http, port: 80, targetPort: http }]
 `;
 }
 
 /** A pod that stays and has a shell: for calls from inside the cluster. */
-export function shellManifest(name: string, image: string): string {
+export function shellManifest(name: string): string {
   return `
 apiVersion: v1
 kind: Pod
@@ -50,7 +52,7 @@ spec:
   terminationGracePeriodSeconds: 1
   containers:
   - name: shell
-    image: ${image}
+    image: ${BUSYBOX}
     command: [sh, -c, 'trap "exit 0" TERM; echo started; while true; do sleep 1; done']
 `;
 }

@@ -27,6 +27,7 @@ type Flags = {
   clusterDns?: string;
   clusterDomain?: string;
   resolvConf?: string;
+  networkName?: string;
   nodeLabels?: string;
   systemReserved?: string;
   maxPods?: string;
@@ -56,6 +57,7 @@ export async function main(args: readonly string[]): Promise<void> {
     .option('--service-cidr <cidr>', 'addresses of services')
     .option('--cluster-dns <address>', 'address of the cluster DNS service')
     .option('--cluster-domain <domain>', 'domain of the cluster')
+    .option('--network-name <name>', "names the pods' bridge and the nftables table")
     .option('--resolv-conf <file>', "the node's own resolver configuration")
     .option('--node-labels <list>', 'k=v,… to put on the Node object')
     .option('--system-reserved <list>', 'cpu=…,memory=… that pods cannot have')
@@ -105,6 +107,7 @@ function configOf(flags: Flags): Omit<NodeAgentConfig, 'api'> {
     serviceCidr: flags.serviceCidr,
     clusterDnsIp: flags.clusterDns,
     clusterDomain: flags.clusterDomain,
+    networkName: flags.networkName,
     resolvConf: flags.resolvConf,
     labels: pairs(flags.nodeLabels),
     reserved: pairs(flags.systemReserved),

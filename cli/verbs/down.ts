@@ -1,7 +1,7 @@
 import { existsSync, rmSync } from 'node:fs';
 import type { Command } from 'commander';
 import { systemClock } from '#base/clock.ts';
-import { dataDirOf, paths, readRecord, removeRecord } from '#cli/data-dir.ts';
+import { dataDirOf, paths, readRecord, readSettings, removeRecord } from '#cli/data-dir.ts';
 import { endProcess } from '#cli/process.ts';
 import { UserError, type Verb } from '#cli/verb.ts';
 
@@ -38,7 +38,7 @@ async function run(flags: Flags): Promise<void> {
     removeRecord(dataDir);
   }
   const { clearNode } = await import('#node-agent/start.ts');
-  for (const line of await clearNode(dataDir)) console.log(line);
+  for (const line of await clearNode(dataDir, readSettings(dataDir) ?? {})) console.log(line);
   if (flags.removeData) {
     rmSync(dataDir, { recursive: true, force: true });
     console.log(`Removed ${dataDir}.`);

@@ -30,6 +30,7 @@ export const up: Verb = {
       .option('--cluster-cidr <cidr>', 'addresses of pods', '10.244.0.0/16')
       .option('--service-cluster-ip-range <cidr>', 'addresses of Services', '10.96.0.0/16')
       .option('--scheduling-profile <name>', 'pack (fill nodes) or spread', 'pack')
+      .option('--network-name <name>', "names the pods' bridge and the nftables table", 'gantry')
       .option('--foreground', 'stay in the foreground; end with Ctrl-C')
       .option('--timeout <seconds>', 'give up waiting for Ready', '120')
       .action((flags: Flags) => run(flags));
