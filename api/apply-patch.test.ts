@@ -25,7 +25,7 @@ function apply(manager: string, config: object, step: Step = {}): KubeObject {
   const schema = scheme.schemaOf(kind);
   const { live = null, force = false, subresource = '', now = T1 } = step;
   const frozen = JSON.stringify(live);
-  const { object, settle } = applyPatch({
+  const applied = applyPatch({
     live,
     applied: readApplied(Buffer.from(JSON.stringify(config)), kind),
     kind,
@@ -37,10 +37,10 @@ function apply(manager: string, config: object, step: Step = {}): KubeObject {
     force,
     ignored: ignoredPaths(subresource, kind.subresources?.['status'] !== undefined),
   });
-  const result = structuredClone(object);
+  const result = structuredClone(applied.object);
   conform(result, schema, scheme.definitions);
   kind.defaults?.(result);
-  settle(result);
+  applied.settle(result);
   assert.equal(JSON.stringify(live), frozen, 'the stored object stays as it was');
   return JSON.parse(JSON.stringify(result)) as KubeObject;
 }

@@ -65,10 +65,13 @@ export function ignoredPaths(subresource: string, hasStatus: boolean): FieldSet 
   return subresource === '' && hasStatus ? STATUS : undefined;
 }
 
+/** Longer names are cut, as upstream cuts them. */
+const MAX_MANAGER = 128;
+
 /** What stands before the first `/` of a User-Agent, as upstream takes it. */
 export function managerOf(userAgent: string | undefined): string {
   const [name = ''] = (userAgent ?? '').split('/');
-  return name === '' ? 'unknown' : name;
+  return name === '' ? 'unknown' : name.slice(0, MAX_MANAGER);
 }
 
 /** Says in the object who owns which field after this write. See the top of this file. */

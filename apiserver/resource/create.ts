@@ -53,7 +53,7 @@ async function createOnce(
 ): Promise<Attempt> {
   const { namespace = '', name = '' } = object.metadata;
   dropServerMetadata(object);
-  trackFields(server, kind, '', null, object, options);
+  if (!options.tracked) trackFields(server, kind, '', null, object, options);
   const rules = admission(
     server,
     { operation: 'CREATE', kind, namespace, name, object, oldObject: null },

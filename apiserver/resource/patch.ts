@@ -44,6 +44,10 @@ export function patchTypeOf(contentType: string | undefined, kind: Kind): PatchT
 /** Applies the request's patch to one object, by any of the patch types. Throws StatusError. */
 export async function patchResource(call: Call, options: PatchOptions): Promise<Updated> {
   const { server, kind, info } = call;
+  if (patchTypeOf(call.request.headers['content-type'], kind) === 'apply') {
+    const { applyResource } = await import('#apiserver/resource/apply.ts');
+    return applyResource(call, options);
+  }
   const patch = readRequestPatch(call, options);
   return updateObject(
     server,

@@ -38,6 +38,8 @@ export type WriteOptions = {
   /** Texts for HTTP Warning headers; the verbs add to them. */
   warnings: string[];
   signal: AbortSignal;
+  /** The object's managedFields are settled already (server-side apply). */
+  tracked?: boolean;
 };
 
 /** An object after a write, as its stored kind has it. Shared: never mutate. */

@@ -26,8 +26,6 @@ export type UpdateOptions = WriteOptions & {
   subresource?: string;
   /** Attempts when others write at the same time; 1 = the first conflict is the answer. */
   attempts?: number;
-  /** Fields' owners are settled by `change` already (server-side apply). */
-  tracked?: boolean;
   /** Written as it is: no preparation, admission or validation (`Resources.modify`). */
   asIs?: boolean;
   /** The object to create when there is none, where the request may create. */

@@ -1,0 +1,96 @@
+import { applyPatch, ignoredPaths } from '#api/apply.ts';
+import type { Applied } from '#api/apply.ts';
+import { readApplied } from '#api/apply-config.ts';
+import { conform } from '#api/conform.ts';
+import { required } from '#api/field-error.ts';
+import { cloneJson } from '#api/json.ts';
+import { badRequestError, invalidError } from '#api/status.ts';
+import { formatTime } from '#api/time.ts';
+import type { KubeObject } from '#api/types.ts';
+import { forbiddenBy } from '#apiserver/authz/forbidden.ts';
+import type { PatchOptions } from '#apiserver/resource/patch.ts';
+import type { Updated } from '#apiserver/resource/update.ts';
+import { updateObject } from '#apiserver/resource/update.ts';
+import type { Call } from '#apiserver/resource/verbs.ts';
+import { nameObject, placeObject, placeOf } from '#apiserver/resource/verbs.ts';
+
+/** Applies that other writes keep overtaking give up after this many attempts, as upstream. */
+const MAX_ATTEMPTS = 5;
+
+/**
+ * Server-side apply of the request's body, which may create the object.
+ * Throws StatusError: Invalid without a field manager, Conflict where other managers own what
+ * would change, and what reading, admission and validation say.
+ */
+export async function applyResource(call: Call, options: PatchOptions): Promise<Updated> {
+  const { server, kind, info, request } = call;
+  if (!info.query.get('fieldManager')) {
+    throw invalidError({ group: 'meta.k8s.io', kind: 'PatchOptions' }, '', [
+      required('fieldManager', 'is required for apply patch'),
+    ]);
+  }
+  const applied = readApplied(request.body ?? new Uint8Array(), kind, {
+    strict: options.fieldValidation === 'Strict',
+  });
+  const merge = (live: KubeObject | null): KubeObject =>
+    decodeMerged(
+      call,
+      applyPatch({
+        live,
+        applied,
+        kind,
+        schema: server.scheme.schemaOf(kind),
+        definitions: server.scheme.definitions,
+        manager: options.fieldManager,
+        subresource: info.subresource,
+        now: formatTime(server.clock.now()),
+        force: options.force ?? false,
+        ignored: ignoredPaths(info.subresource, kind.subresources?.['status'] !== undefined),
+      }),
+    );
+  return updateObject(server, kind, placeOf(call), merge, {
+    ...options,
+    subresource: info.subresource,
+    attempts: MAX_ATTEMPTS,
+    tracked: true,
+    ...(info.subresource === '' ? { orCreate: () => createApplied(call, merge) } : {}),
+  });
+}
+
+/** The merged object is read like a body; then its fields get their owners. */
+function decodeMerged(call: Call, { object, settle }: Applied): KubeObject {
+  const { server, kind, info } = call;
+  const decoded = cloneJson(object);
+  const { typeErrors } = conform(decoded, server.scheme.schemaOf(kind), server.scheme.definitions);
+  const [typeError] = typeErrors;
+  if (typeError !== undefined) throw badRequestError(typeError);
+  nameObject(decoded, info.name);
+  placeObject(decoded, kind, info.namespace);
+  kind.defaults?.(decoded);
+  settle(decoded);
+  return decoded;
+}
+
+/** Whoever may patch may not create by that: it takes the right to create. */
+function createApplied(
+  { server, kind, info, user }: Call,
+  merge: (live: KubeObject | null) => KubeObject,
+): KubeObject {
+  const attributes = {
+    user,
+    verb: 'create',
+    group: kind.group,
+    version: kind.version,
+    resource: kind.plural,
+    subresource: '',
+    namespace: info.namespace,
+    name: info.name,
+    isResource: true,
+    path: info.path,
+  };
+  const decision = server.authorizer.authorize(attributes);
+  if (decision.decision !== 'allow') throw forbiddenBy(attributes, decision);
+  const object = merge(null);
+  delete object.metadata.resourceVersion;
+  return object;
+}
