@@ -19,7 +19,6 @@ import type {
   WorkerReply,
   WorkerRequest,
 } from '#apiserver/store/embedded-messages.ts';
-import { errorText } from '#base/log.ts';
 
 /**
  * The embedded store's worker: the only one that writes the file. All groups of commits that
@@ -137,7 +136,7 @@ function receive(port: MessagePort): WorkerRequest | undefined {
 }
 
 function errorMessage(error: unknown, files: StoreFiles): string {
-  return errorText(describeFailure(error, files).message);
+  return describeFailure(error, files).message;
 }
 
 if (parentPort !== null) run(parentPort, workerData);
