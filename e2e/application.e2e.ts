@@ -46,10 +46,10 @@ describe('an application on a real cluster', { skip, concurrency: false }, () =>
 
     await kubectl('apply -f -', webManifest({ name: 'web', version: 'v2' }));
     await kubectl('rollout status deployment/web --timeout=60s');
-    await eventually('only the new version answers', async () => / v2\n$/.test(await ask()));
+    await eventually('only the new version answers', async () => (await ask()).endsWith(' v2\n'));
     await kubectl('rollout undo deployment/web');
     await kubectl('rollout status deployment/web --timeout=60s');
-    await eventually('the old version is back', async () => / v1\n$/.test(await ask()));
+    await eventually('the old version is back', async () => (await ask()).endsWith(' v1\n'));
     const history = await kubectl('rollout history deployment/web');
     assert.match(history, /^2\s/m);
     assert.match(history, /^3\s/m);

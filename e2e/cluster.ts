@@ -128,11 +128,10 @@ export async function startCluster(): Promise<TestCluster> {
   throw new Error(`gantry up failed:\n${result.stdout}${result.stderr}`);
 }
 
-/** Splits like a shell: quotes keep blanks together. */
+/** Splits like a shell: quotes keep blanks together and are taken off. */
 function splitWords(text: string): string[] {
-  return (text.match(/'[^']*'|"[^"]*"|\S+/g) ?? []).map((word) =>
-    word.replace(/^(['"])(.*)\1$/s, '$2'),
-  );
+  const words = text.match(/(?:'[^']*'|"[^"]*"|[^\s'"])+/g) ?? [];
+  return words.map((word) => word.replace(/'([^']*)'|"([^"]*)"/g, (_, a, b) => a ?? b));
 }
 
 /** What must be the same before and after a test: whatever a cluster could leave on the machine. */
