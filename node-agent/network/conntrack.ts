@@ -51,11 +51,19 @@ export function deleteArguments({ address, port, target }: StaleFlow): string[] 
   ];
 }
 
-/** Deletes them with the machine's conntrack; without that tool, clients have to wait it out. */
-export async function forgetFlows(flows: readonly StaleFlow[], log: Log): Promise<void> {
+/**
+ * Deletes them with conntrack(8), `command` being the program and its first arguments. On a machine
+ * without that tool, clients have to wait until the kernel forgets by itself.
+ */
+export async function forgetFlows(
+  flows: readonly StaleFlow[],
+  log: Log,
+  command: readonly string[] = ['conntrack'],
+): Promise<void> {
+  const [program = 'conntrack', ...first] = command;
   for (const flow of flows) {
     try {
-      await run('conntrack', deleteArguments(flow), { timeout: TIMEOUT_MS });
+      await run(program, [...first, ...deleteArguments(flow)], { timeout: TIMEOUT_MS });
     } catch (error) {
       const { code } = error as { code?: number | string };
       if (code === NOTHING_FOUND) continue;

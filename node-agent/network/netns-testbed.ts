@@ -16,8 +16,13 @@ export type Testbed = {
   run(namespace: string, command: string): string;
   /** Adds a pod on the node's bridge; its name in run(). */
   addPod(name: string, address: string): void;
-  /** Serves `name remoteAddress` per TCP connection in a namespace; ready when it resolves. */
+  /**
+   * Serves `name remoteAddress` per TCP connection and `name` per datagram, in a namespace; ready
+   * when it resolves.
+   */
   serve(namespace: string, name: string, port: number): Promise<void>;
+  /** Sends a datagram from one fixed port and gives the answer, or '' after 300 ms. */
+  askByUdp(namespace: string, address: string, port: number): string;
   close(): void;
 };
 
@@ -27,10 +32,20 @@ export const BRIDGE = 'gtest0';
 
 const SERVER = `
 const [name, port] = process.argv.slice(1);
+const udp = require('node:dgram').createSocket('udp4');
+udp.on('message', (_, from) => udp.send(name, from.port, from.address));
+udp.bind(+port);
 require('node:net').createServer((s) => {
   s.on('error', () => {});
   s.end(name + ' ' + s.remoteAddress + '\\n');
 }).listen(+port, '0.0.0.0', () => console.log('ready'));`;
+
+const UDP_CLIENT = `
+const [address, port] = process.argv.slice(1);
+const udp = require('node:dgram').createSocket('udp4');
+udp.on('message', (text) => { console.log(String(text)); udp.close(); });
+udp.bind(7777, () => udp.send('?', +port, address));
+setTimeout(() => process.exit(), 300).unref();`;
 
 /** Why there can be no testbed here, or false. */
 export function testbedMissing(): string | false {
@@ -83,6 +98,11 @@ export function createTestbed(): Testbed {
         child.stdout.once('data', () => resolve());
         child.once('exit', (code) => reject(new Error(`server of ${name} ended with ${code}`)));
       });
+    },
+    askByUdp(namespace, address, port) {
+      const args = [process.execPath, '-e', UDP_CLIENT, address, `${port}`];
+      const command = [`--net=${path(namespace)}`, ...args];
+      return execFileSync('nsenter', command, { encoding: 'utf8', timeout: 10_000 }).trim();
     },
     close() {
       for (const server of servers) server.kill('SIGKILL');

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { silentLog } from '#base/log.ts';
 import type { EndpointSlice, Service } from '#api/types.ts';
+import { findProgram } from '#node-agent/runtime/containerd-config.ts';
 import {
   BRIDGE,
   createTestbed,
@@ -9,6 +11,7 @@ import {
   type Testbed,
   testbedMissing,
 } from './netns-testbed.ts';
+import { forgetFlows, staleFlows } from './conntrack.ts';
 import { createNftWriter, type NftWriter } from './nft-writer.ts';
 import { serviceRules, type ServiceRulesInput } from './service-rules.ts';
 import { type NodeFacts, tableSkeleton } from './service-table.ts';
@@ -182,8 +185,15 @@ test('host ports', { skip }, () => {
 test('pods cannot reach the loopback services of the node', { skip }, async () => {
   await bed.serve('node', 'secret', 5000);
   assert.match(ask('node', '127.0.0.1', 5000), /^secret /);
-  const rules = bed.run('node', 'nft list chain ip gantry-test guard-loopback');
-  assert.match(rules, /ip daddr 127\.0\.0\.0\/8 drop/);
+  // What a pod with the right to do so could try: sending the node packets for its loopback.
+  bed.run(
+    'a',
+    'echo 1 > /proc/sys/net/ipv4/conf/eth0/route_localnet; ip route del local 127.0.0.0/8 dev lo;' +
+      'ip route del local 127.0.0.1 dev lo; ip route add 127.0.0.0/8 via 10.244.0.1',
+  );
+  assert.equal(ask('a', '127.0.0.1', 5000), 'no answer');
+  bed.run('node', 'nft flush chain ip gantry-test guard-loopback');
+  assert.match(ask('a', '127.0.0.1', 5000), /^secret /, 'it is the guard that keeps them away');
 });
 
 test('leaving the cluster, a pod has the node address', { skip }, async () => {
@@ -207,6 +217,39 @@ test('changes are written alone, and the table heals', { skip }, async () => {
   const healed = await writer.apply(serviceRules(input));
   assert.equal(healed.whole, true, 'a refused change is followed by the whole table');
   assert.deepEqual(names(times(12, () => ask('a', '10.96.0.1'))), new Set(['a', 'b']));
+});
+
+const noConntrack = !findProgram('conntrack', process.env.PATH) && 'conntrack is not installed';
+test('a UDP client follows its Service, though it never changes its port', {
+  skip: skip || noConntrack,
+}, async () => {
+  const ports = [{ port: 53, protocol: 'UDP' }];
+  const to = (addresses: string[]): ServiceRulesInput => {
+    const endpoints = slice('udp', addresses);
+    return {
+      ...input,
+      services: [service('udp', '10.96.0.9', { ports })],
+      slices: [{ ...endpoints, ports: [{ name: '', port: 8080, protocol: 'UDP' }] }],
+    };
+  };
+  const change = async (addresses: string[]): Promise<void> => {
+    const rules = serviceRules(to(addresses));
+    const { before } = await writer.apply(rules);
+    const command = [...bed.nft.slice(0, -1), 'conntrack'];
+    await forgetFlows(staleFlows(before, rules), silentLog, command);
+  };
+  const ask = (): string => bed.askByUdp('outside', '10.96.0.9', 53);
+  await change([PODS.a]);
+  assert.equal(ask(), 'a');
+  await writer.apply(serviceRules(to([PODS.b])));
+  assert.equal(ask(), 'a', 'the kernel alone goes on as before');
+  await writer.apply(serviceRules(to([PODS.a])));
+  await change([PODS.b]);
+  assert.equal(ask(), 'b');
+  await change([]);
+  assert.equal(ask(), '');
+  await change([PODS.a]);
+  assert.equal(ask(), 'a');
 });
 
 test('Services go and come without leaving chains or sets behind', { skip }, async () => {
