@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Random, randomInt, seededRandom } from '#base/random.ts';
+import { failure, modifiedError } from '#api/status.ts';
 import type { Deployment, Pod, ReplicaSet } from '#api/types.ts';
 import { deployments, pods, replicaSets } from '#client/resources.ts';
 import { deploymentController } from '#controllers/deployment-controller.ts';
@@ -101,6 +102,43 @@ for (let seed = 1; seed <= 12; seed++) {
     assert.ok(sets.length <= 3, `${sets.length} replica sets with a history limit of 2`);
     const revision = current(sim).metadata.annotations?.['deployment.kubernetes.io/revision'];
     assert.equal(revision, String(1 + rounds));
+    await sim.stop();
+  });
+}
+
+for (let seed = 21; seed <= 30; seed++) {
+  test(`it converges though writes fail and pods vanish (seed ${seed})`, async () => {
+    const random = seededRandom(seed);
+    const sim = simulate({ seed, controllers });
+    const trouble = { on: true };
+    sim.api.onWrite((verb, resource) => {
+      const isOurs = resource.resource === 'replicasets' || verb === 'create';
+      if (!trouble.on || !isOurs || random() > 0.3) return;
+      throw random() < 0.5
+        ? modifiedError(resource, 'x')
+        : failure(503, 'ServiceUnavailable', 'the server is overloaded');
+    });
+    const made = web('v1', { replicas: 1 + randomInt(random, 8) });
+    while (sim.api.all(deployments).length === 0) {
+      await sim.api.create(deployments, made).catch(() => {});
+    }
+    for (let round = 0; round < 8; round++) {
+      await sim.advance(randomInt(random, 5000));
+      const [victim] = sim.api.all(pods).filter(() => random() < 0.5);
+      const name = victim?.metadata.name ?? '';
+      if (name) await sim.api.delete(pods, { ...key, name }, { gracePeriodSeconds: 0 });
+      if (random() < 0.5) await setImage(sim, `v${round + 2}`);
+      const replicas = randomInt(random, 9);
+      if (random() < 0.3) {
+        await sim.api.patch(deployments, key, { type: 'merge', body: { spec: { replicas } } });
+      }
+    }
+    trouble.on = false;
+    await sim.until(isDone(sim), 'converged', 400_000);
+    const image = current(sim).spec?.template.spec?.containers[0]?.image ?? '';
+    assert.ok(images(sim).every((one) => one === image));
+    const busy = sim.api.all(replicaSets).filter((set) => wantedReplicas(set) > 0);
+    assert.ok(busy.length <= 1, 'one replica set holds all pods');
     await sim.stop();
   });
 }
