@@ -44,6 +44,8 @@ export type NodeServices = {
   status: StatusWriter;
   /** Bound of sandboxes made at a time. */
   sandboxSlots: Slots;
+  /** Why pods with a network of their own cannot be made now. */
+  networkProblem: () => string | undefined;
   /** The runtime's handler for a pod's RuntimeClass; '' is its default. */
   runtimeHandler: (pod: Pod) => string;
 };

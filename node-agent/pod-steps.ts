@@ -41,6 +41,8 @@ import { type Image, isRuntimeError, type PodSandboxConfig } from '#node-agent/r
 import { sandboxConfig } from '#node-agent/sandbox-config.ts';
 
 const SANDBOX_BACKOFF = { initialMs: 1_000, maxMs: 60_000 };
+/** A pod that waits for the network is woken when it is there; this is the safety net. */
+const NETWORK_RETRY_MS = 1_000;
 const VOLUME_BACKOFF = { initialMs: 500, maxMs: 30_000 };
 const START_BACKOFF = { initialMs: 2_000, maxMs: 20_000 };
 /** Removing a cgroup right after its last process ended can take the kernel a moment. */
@@ -143,6 +145,14 @@ export async function createSandbox(ctx: StepContext, step: Step<'create-sandbox
   const { pod, memory, services } = ctx;
   const { runtime, runtimes, cgroups, clock } = services;
   const identity = identityOf(pod);
+  const problem = pod.spec.hostNetwork ? undefined : services.networkProblem();
+  if (problem !== undefined) {
+    const message = `network is not ready: ${problem}`;
+    if (memory.sandbox.state !== 'failed') warn(ctx, 'NetworkNotReady', message);
+    const retryAtMs = clock.now() + NETWORK_RETRY_MS;
+    memory.sandbox = { state: 'failed', reason: 'NetworkNotReady', message, retryAtMs };
+    return;
+  }
   try {
     const config = sandboxConfig(pod, step.attempt + memory.attemptOffset, services);
     await mkdir(podDir(services.paths, identity.uid), { recursive: true, mode: 0o750 });

@@ -45,6 +45,8 @@ import { createStatusWriter } from '#node-agent/status-writer.ts';
 
 /** Sandboxes made at a time; more only makes each of them slower. */
 const PARALLEL_SANDBOXES = 4;
+/** Time for steps under way to end; what is cut off, the next start goes on with. */
+const DRAIN_MS = 5_000;
 const AGENT_VERSION = 'v1.36.2+gantry';
 
 export type NodeAgentConfig = {
@@ -99,12 +101,14 @@ export async function start(
   const nodeInformer = informers.of(nodes, { fieldSelector: `metadata.name=${nodeName}` });
   informers.of(serviceResource);
 
+  const network = { problem: 'the pod network is not set up yet' as string | undefined };
   const runtime = await startRuntime(config, { signal, log, clock });
   const version = await runtime.client.version();
   const parts = await makeServices(config, {
     informers,
     runtime: runtime.client,
     version,
+    networkProblem: () => network.problem,
     signal,
     log,
     clock,
@@ -124,7 +128,6 @@ export async function start(
   parts.onPodChange = (uid) => workers.wake(uid);
 
   const server = await startServer({ config, services, workers, signal, log });
-  const network = { problem: 'the pod network is not set up yet' as string | undefined };
   const reporter = new NodeReporter({
     api,
     clock,
@@ -155,6 +158,7 @@ export async function start(
       await runNetwork(config, { informers, nodeInformer, signal: own, log, clock }, (problem) => {
         network.problem = problem;
         reporter.poke();
+        for (const worker of workers.all()) worker.wake();
       });
     },
     async (own) => {
@@ -181,12 +185,18 @@ export async function start(
         rotateLogs({ services, clock, signal: own }),
       ]);
     },
+    (own) => superviseRuntime(runtime, { signal: own, log, clock }),
     () => server.done,
     () => runtime.done,
   ]);
   const shutDown = async (): Promise<void> => {
     services.probes.stopAll();
-    await workers.done().catch(() => undefined);
+    const limit = new AbortController();
+    await Promise.race([
+      workers.done().catch(() => undefined),
+      clock.sleep(DRAIN_MS, { signal: limit.signal }).catch(() => undefined),
+    ]);
+    limit.abort();
     await events.flush().catch(() => undefined);
     runtime.client.close();
     ready.reject(signal.reason ?? new Error('the node agent stopped'));
@@ -202,7 +212,36 @@ export async function start(
   return { done, ready: ready.promise, port: server.port };
 }
 
-type Runtime = { client: RuntimeClient; done: Promise<void> };
+type Runtime = {
+  client: RuntimeClient;
+  done: Promise<void>;
+  /** Starts our own containerd again when it died; nothing to do for one that was given. */
+  revive(): Promise<void>;
+};
+
+/** How often the runtime is asked whether it lives. */
+const LOOK_MS = 5_000;
+
+/** Keeps our own containerd alive: pods run on without it, but nothing can be done for them. */
+async function superviseRuntime(
+  runtime: Runtime,
+  { signal, log, clock }: Required<Surroundings>,
+): Promise<void> {
+  while (!signal.aborted) {
+    await clock.sleep(LOOK_MS, { signal }).catch(() => undefined);
+    if (signal.aborted) return;
+    try {
+      await runtime.client.version();
+    } catch (error) {
+      log.warn('the container runtime does not answer', { error: errorText(error) });
+      await runtime
+        .revive()
+        .catch((failure: unknown) =>
+          log.error('could not start the container runtime', { error: errorText(failure) }),
+        );
+    }
+  }
+}
 
 /** Connects to the runtime that was given, or starts our own with the images of this machine. */
 async function startRuntime(
@@ -211,21 +250,23 @@ async function startRuntime(
 ): Promise<Runtime> {
   if (config.runtimeEndpoint) {
     const client = connectContainerd({ endpoint: config.runtimeEndpoint, clock, log });
-    return { client, done: Promise.resolve() };
+    return { client, done: Promise.resolve(), revive: () => Promise.resolve() };
   }
   const storeDir = config.imageStoreDir ?? join(config.rootDir, '../../images');
   const local = await startLocalImages({ storeDir }, { signal, log });
-  const { endpoint } = await ensureContainerd({
-    dir: containerdDir(config.rootDir),
-    cniConfDir: cniConfDir(config),
-    sandboxImage: PAUSE_IMAGE,
-    registries: local.registries,
-    clock,
-    log,
-    signal,
-  });
+  const ensure = () =>
+    ensureContainerd({
+      dir: containerdDir(config.rootDir),
+      cniConfDir: cniConfDir(config),
+      sandboxImage: PAUSE_IMAGE,
+      registries: local.registries,
+      clock,
+      log,
+      signal,
+    });
+  const { endpoint } = await ensure();
   const client = connectContainerd({ endpoint, clock, log });
-  return { client, done: local.done };
+  return { client, done: local.done, revive: async () => void (await ensure()) };
 }
 
 const containerdDir = (rootDir: string): string => join(rootDir, 'containerd');
@@ -290,6 +331,7 @@ async function makeServices(
     informers: Informers;
     runtime: RuntimeClient;
     version: Awaited<ReturnType<RuntimeClient['version']>>;
+    networkProblem: () => string | undefined;
   } & Required<Surroundings>,
 ) {
   const { api, nodeName, nodeIp, rootDir } = config;
@@ -349,6 +391,7 @@ async function makeServices(
     ],
     status: createStatusWriter(api, { clock, log, signal }),
     sandboxSlots: createSlots(PARALLEL_SANDBOXES),
+    networkProblem: around.networkProblem,
     runtimeHandler: ({ spec }) =>
       spec.runtimeClassName ? (classes.get({ name: spec.runtimeClassName })?.handler ?? '') : '',
   };
