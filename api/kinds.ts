@@ -19,6 +19,8 @@ import { event } from '#api/core/event.ts';
 import { limitRange } from '#api/core/limit-range.ts';
 import { namespace } from '#api/core/namespace.ts';
 import { node } from '#api/core/node.ts';
+import { persistentVolumeClaim } from '#api/core/persistent-volume-claim.ts';
+import { persistentVolume } from '#api/core/persistent-volume.ts';
 import { podTemplate } from '#api/core/pod-template.ts';
 import { pod } from '#api/core/pod.ts';
 import { replicationController } from '#api/core/replication-controller.ts';
@@ -37,11 +39,18 @@ import { ipAddress } from '#api/networking/ip-address.ts';
 import { networkPolicy } from '#api/networking/network-policy.ts';
 import { serviceCidr } from '#api/networking/service-cidr.ts';
 import { runtimeClass } from '#api/node/runtime-class.ts';
+import { podDisruptionBudget } from '#api/policy/pod-disruption-budget.ts';
 import { clusterRoleBinding } from '#api/rbac/cluster-role-binding.ts';
 import { clusterRole } from '#api/rbac/cluster-role.ts';
 import { roleBinding } from '#api/rbac/role-binding.ts';
 import { role } from '#api/rbac/role.ts';
 import { priorityClass } from '#api/scheduling/priority-class.ts';
+import { csiDriver } from '#api/storage/csi-driver.ts';
+import { csiNode } from '#api/storage/csi-node.ts';
+import { csiStorageCapacity } from '#api/storage/csi-storage-capacity.ts';
+import { storageClass } from '#api/storage/storage-class.ts';
+import { volumeAttachment } from '#api/storage/volume-attachment.ts';
+import { volumeAttributesClass } from '#api/storage/volume-attributes-class.ts';
 
 /**
  * THE LIST of built-in kinds, in the order of discovery: groups by rank, the preferred version of a
@@ -56,6 +65,8 @@ export const builtinKinds: readonly Kind[] = [
   limitRange,
   namespace,
   node,
+  persistentVolumeClaim,
+  persistentVolume,
   pod,
   podTemplate,
   replicationController,
@@ -81,10 +92,17 @@ export const builtinKinds: readonly Kind[] = [
   ipAddress,
   networkPolicy,
   serviceCidr,
+  podDisruptionBudget,
   clusterRoleBinding,
   clusterRole,
   roleBinding,
   role,
+  csiDriver,
+  csiNode,
+  csiStorageCapacity,
+  storageClass,
+  volumeAttachment,
+  volumeAttributesClass,
   priorityClass,
   lease,
   runtimeClass,

@@ -83,7 +83,7 @@ function checkDataSources(errors: Errors, path: string, spec: ClaimSpec): void {
   const same = (['apiGroup', 'kind', 'name'] as const).every(
     (field) => (dataSource[field] ?? '') === (dataSourceRef[field] ?? ''),
   );
-  if (!same) errors.push(invalid(path, path, 'must match dataSourceRef'));
+  if (!same) errors.push(invalid(path, dataSource, 'must match dataSourceRef'));
 }
 
 function checkSource(errors: Errors, path: string, source: Source): void {

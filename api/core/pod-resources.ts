@@ -2,8 +2,14 @@ import { addQuantity, compareQuantity, formatQuantity, parseQuantity } from '#ap
 import type { Quantity } from '#api/quantity.ts';
 import type { Container, PodSpec } from '#api/types.ts';
 
-const requestOf = (container: Container, resource: string): Quantity | undefined => {
-  const text = container.resources?.requests?.[resource];
+type AmountList = 'requests' | 'limits';
+
+const amountOf = (
+  container: Container,
+  resource: string,
+  list: AmountList,
+): Quantity | undefined => {
+  const text = container.resources?.[list]?.[resource];
   return text === undefined ? undefined : parseQuantity(text);
 };
 
@@ -19,22 +25,27 @@ const larger = (a: Quantity | undefined, b: Quantity | undefined): Quantity | un
  * where no container names the resource. Source: pod resource requests in the API reference.
  */
 export function sumOfRequests(spec: PodSpec, resource: string): string | undefined {
+  const total = podTotal(spec, resource, 'requests');
+  return total === undefined ? undefined : formatQuantity(total);
+}
+
+/** The same as a quantity, for requests or limits. */
+export function podTotal(spec: PodSpec, resource: string, list: AmountList): Quantity | undefined {
   let running: Quantity | undefined;
   for (const container of spec.containers ?? []) {
-    running = add(running, requestOf(container, resource));
+    running = add(running, amountOf(container, resource, list));
   }
   let sidecars: Quantity | undefined;
   let initPeak: Quantity | undefined;
   for (const container of spec.initContainers ?? []) {
-    const request = requestOf(container, resource);
+    const amount = amountOf(container, resource, list);
     if (container.restartPolicy === 'Always') {
-      running = add(running, request);
-      sidecars = add(sidecars, request);
+      running = add(running, amount);
+      sidecars = add(sidecars, amount);
       initPeak = larger(initPeak, sidecars);
     } else {
-      initPeak = larger(initPeak, add(sidecars, request));
+      initPeak = larger(initPeak, add(sidecars, amount));
     }
   }
-  const total = larger(running, initPeak);
-  return total === undefined ? undefined : formatQuantity(total);
+  return larger(running, initPeak);
 }

@@ -119,7 +119,8 @@ function checkPeer(errors: Errors, path: string, peer: Peer): void {
 }
 
 function checkBlock(errors: Errors, path: string, block: NonNullable<Peer['ipBlock']>): void {
-  const { cidr = '', except } = block;
+  const { except } = block;
+  const cidr = block.cidr ?? '';
   if (cidr === '') {
     errors.push(required(`${path}.cidr`));
     return;
