@@ -122,8 +122,7 @@ function checkItems(list: unknown[], shape: Shape, path: string, errors: string[
   for (const [index, item] of list.entries()) {
     const element = shape.kind === 'whole' ? `[${index}]` : printed(item, shape);
     if (shape.kind !== 'whole' && seen.has(element)) {
-      const what = shape.kind === 'list-map' ? 'entries for key' : 'entries for';
-      errors.push(`${path}: duplicate ${what} ${element}`);
+      errors.push(`${path}: duplicate entries for key ${element}`);
     }
     seen.add(element);
     if (shape.items) check(item, shape.items, `${path}${element}`, errors);

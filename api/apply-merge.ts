@@ -118,3 +118,15 @@ function removeMembers(
   }
   return left;
 }
+
+/** The configuration without the named fields, which the endpoint does not write. */
+export function withoutFields<T>(value: T, fields: MaybeFields): T {
+  if (!fields || !isPlainObject(value)) return value;
+  const left: PlainObject = {};
+  for (const name of Object.keys(value)) {
+    const below = childOf(fields, `f:${name}`);
+    if (!below) left[name] = value[name];
+    else if (!isMember(below)) left[name] = withoutFields(value[name], below);
+  }
+  return left as T;
+}

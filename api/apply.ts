@@ -2,10 +2,10 @@ import { conflictsError, conflictsOf } from '#api/apply-conflict.ts';
 import type { Conflict } from '#api/apply-conflict.ts';
 import { refuseMisfits } from '#api/apply-config.ts';
 import { lastAppliedFields, renewLastApplied } from '#api/apply-last.ts';
-import { mergeValues, removeUnowned } from '#api/apply-merge.ts';
+import { mergeValues, removeUnowned, withoutFields } from '#api/apply-merge.ts';
 import { compareFields, fieldsOfValue } from '#api/field-compare.ts';
 import type { Comparison } from '#api/field-compare.ts';
-import { difference, fieldsOf, recursiveDifference, union } from '#api/field-set.ts';
+import { difference, equalFields, fieldsOf, recursiveDifference, union } from '#api/field-set.ts';
 import type { FieldSet, MaybeFields } from '#api/field-set.ts';
 import { shapeOf, zeroObject } from '#api/field-shape.ts';
 import type { Shape } from '#api/field-shape.ts';
@@ -221,8 +221,8 @@ function mergeApplied(
   const before = owners.find((owner) => ownerKey(owner) === key);
   const others = owners.filter((owner) => owner !== before);
   const wanted = recursiveDifference(fieldsOfValue(applied, shape), ignored);
-  const start = live ? withoutOwners(live) : {};
-  let object = mergeValues(start, applied, shape) as KubeObject;
+  const config = withoutFields(applied, ignored);
+  let object = mergeValues(live ?? {}, config, shape) as KubeObject;
   if (before) {
     const owned = others.reduce<MaybeFields>((sum, { fields }) => union(sum, fields), wanted);
     object = removeUnowned(object, before.fields, owned, shape) as KubeObject;
@@ -236,7 +236,9 @@ function mergeApplied(
     if (conflicts.length > 0) return { conflicts };
   }
   const left = takeFrom(takeFrom(others, changed), removed);
-  const fields = ownable(wanted, undefined);
+  const own = ownable(wanted, undefined);
+  // The same fields in another order are no change.
+  const fields = equalFields(own, before?.fields) ? before?.fields : own;
   // An apply that changes nothing leaves no trace of its time.
   const time = changed || removed ? request.now : before?.time;
   const all = fields ? [...left, { ...self, time, fields }] : left;
@@ -248,8 +250,3 @@ const filtered = ({ changed, removed }: Comparison, ignored: MaybeFields): Compa
   changed: recursiveDifference(ownable(changed, undefined), ignored),
   removed: recursiveDifference(removed, ignored),
 });
-
-function withoutOwners(object: KubeObject): KubeObject {
-  const { managedFields: _, ...metadata } = object.metadata;
-  return { ...object, metadata };
-}

@@ -2,7 +2,7 @@ import type { Report } from '#api/conform-report.ts';
 import { arrayOf, mapOf, scalarOf, specialOf } from '#api/conform-values.ts';
 import { isPlainObject } from '#api/json.ts';
 import type { Definitions, Schema } from '#api/schema.ts';
-import { dropsZero } from '#api/zero-values.ts';
+import { dropsZero, isNullTime } from '#api/zero-values.ts';
 
 /**
  * One schema node as a function. It checks a value, reports findings, and returns what shall stand
@@ -87,6 +87,8 @@ type Field = {
   dropEmpty: boolean;
   /** Dropped when false, 0 or ''. */
   dropZero: boolean;
+  /** Null while it is not set. */
+  keepNull: boolean;
 };
 
 /** An empty list of owners is a request to forget them all. */
@@ -102,15 +104,18 @@ function structOf(schema: Schema, definitions: Definitions, definition: string):
   const required = new Set(schema.required);
   for (const [name, property] of Object.entries(schema.properties ?? {})) {
     const { check } = nodeOf(property, definitions, '');
+    const keepNull = isNullTime(definition, name);
     const isOptional = isBuiltin && !required.has(name) && property.default === undefined;
     fields.set(name, {
       check,
+      keepNull,
       dropEmpty:
         isOptional &&
         (property.type === 'array' || property.type === 'object') &&
         !KEPT_EMPTY.has(name),
       dropZero: isOptional && isScalar(property) && dropsZero(definition, name, property.type),
     });
+    if (keepNull) fillers.push({ name, make: () => null });
     const filler = fillerOf(name, property, check);
     if (filler) fillers.push(filler);
   }
@@ -132,6 +137,7 @@ function structOf(schema: Schema, definitions: Definitions, definition: string):
         continue;
       }
       const before = value[key];
+      if (before === null && field.keepNull) continue;
       const count = report.count;
       let after = field.check(before, report);
       if (report.count !== count) report.inField(count, key, owner);

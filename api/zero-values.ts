@@ -158,11 +158,44 @@ const DROPPED: Readonly<Record<string, string>> = {
   'scheduling.v1.PriorityClass': 'globalDefault',
 };
 
+/** Times that are written as null while they are not set. */
+const NULL_TIMES: Readonly<Record<string, string>> = {
+  'apiextensions.v1.CustomResourceDefinitionCondition': 'lastTransitionTime',
+  'apiregistration.v1.APIServiceCondition': 'lastTransitionTime',
+  'apps.v1.DaemonSetCondition': 'lastTransitionTime',
+  'apps.v1.DeploymentCondition': 'lastTransitionTime lastUpdateTime',
+  'apps.v1.ReplicaSetCondition': 'lastTransitionTime',
+  'apps.v1.StatefulSetCondition': 'lastTransitionTime',
+  'authentication.v1.TokenRequestStatus': 'expirationTimestamp',
+  'autoscaling.v2.HorizontalPodAutoscalerCondition': 'lastTransitionTime',
+  'batch.v1.JobCondition': 'lastProbeTime lastTransitionTime',
+  'certificates.v1.CertificateSigningRequestCondition': 'lastTransitionTime lastUpdateTime',
+  'core.v1.ContainerStateRunning': 'startedAt',
+  'core.v1.ContainerStateTerminated': 'finishedAt startedAt',
+  'core.v1.Event': 'eventTime firstTimestamp lastTimestamp',
+  'core.v1.EventSeries': 'lastObservedTime',
+  'core.v1.NamespaceCondition': 'lastTransitionTime',
+  'core.v1.NodeCondition': 'lastHeartbeatTime lastTransitionTime',
+  'core.v1.PersistentVolumeClaimCondition': 'lastProbeTime lastTransitionTime',
+  'core.v1.PodCondition': 'lastProbeTime lastTransitionTime',
+  'core.v1.ReplicationControllerCondition': 'lastTransitionTime',
+  'events.v1.Event': 'deprecatedFirstTimestamp deprecatedLastTimestamp eventTime',
+  'events.v1.EventSeries': 'lastObservedTime',
+  'flowcontrol.v1.FlowSchemaCondition': 'lastTransitionTime',
+  'flowcontrol.v1.PriorityLevelConfigurationCondition': 'lastTransitionTime',
+  'meta.v1.Condition': 'lastTransitionTime',
+};
+
 const lists = (table: Readonly<Record<string, string>>): Map<string, Set<string>> =>
   new Map(Object.entries(table).map(([type, members]) => [type, new Set(members.split(' '))]));
 
 const keptStrings = lists(KEPT_STRINGS);
 const dropped = lists(DROPPED);
+const nullTimes = lists(NULL_TIMES);
+
+/** True when this time is null, and not absent, while it is not set. */
+export const isNullTime = (definition: string, field: string): boolean =>
+  nullTimes.get(shortName(definition))?.has(field) ?? false;
 
 /** `io.k8s.api.core.v1.PodSpec` → `core.v1.PodSpec`. */
 const shortName = (definition: string): string => definition.split('.').slice(-3).join('.');

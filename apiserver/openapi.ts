@@ -35,7 +35,9 @@ export type OpenApiOptions = {
   version: string;
 };
 
-const VERSION_2_PROTOBUF = 'application/com.github.proto-openapi.spec.v2@v1.0+protobuf';
+/** Asked for with an at sign, which is no legal media type, and answered with a dot. */
+const ASKED_PROTOBUF = /application\/com\.github\.proto-openapi\.spec\.v2[.@]v1\.0\+protobuf/;
+const ANSWERED_PROTOBUF = 'application/com.github.proto-openapi.spec.v2.v1.0+protobuf';
 const META = 'io.k8s.apimachinery.pkg.apis.meta.v1';
 const MEDIA_TYPES = ['application/json', 'application/yaml'];
 
@@ -56,7 +58,7 @@ export function createOpenApi(scheme: Scheme, options: OpenApiOptions): OpenApi 
   return {
     document: (path, { accept = '', hash } = {}) => {
       if (path === '/openapi/v2') {
-        const isBinary = accept.includes(VERSION_2_PROTOBUF);
+        const isBinary = ASKED_PROTOBUF.test(accept);
         return once(isBinary ? 'v2 protobuf' : 'v2', () => version2(scheme, options, isBinary));
       }
       if (path === '/openapi/v3' || path === '/openapi/v3/') {
@@ -141,7 +143,7 @@ function version2(scheme: Scheme, options: OpenApiOptions, isBinary: boolean): D
     },
     security: [{ BearerToken: [] }],
   };
-  if (isBinary) return withTag(encodeOpenApi2(document), VERSION_2_PROTOBUF);
+  if (isBinary) return withTag(encodeOpenApi2(document), ANSWERED_PROTOBUF);
   return withTag(JSON.stringify(document), 'application/json');
 }
 
