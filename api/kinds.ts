@@ -10,6 +10,8 @@ import { selfSubjectAccessReview } from '#api/authorization/self-subject-access-
 import { selfSubjectRulesReview } from '#api/authorization/self-subject-rules-review.ts';
 import { subjectAccessReview } from '#api/authorization/subject-access-review.ts';
 import { horizontalPodAutoscaler } from '#api/autoscaling/horizontal-pod-autoscaler.ts';
+import { cronJob } from '#api/batch/cron-job.ts';
+import { job } from '#api/batch/job.ts';
 import { lease } from '#api/coordination/lease.ts';
 import { binding } from '#api/core/binding.ts';
 import { componentStatus } from '#api/core/component-status.ts';
@@ -87,6 +89,8 @@ export const builtinKinds: readonly Kind[] = [
   selfSubjectRulesReview,
   subjectAccessReview,
   horizontalPodAutoscaler,
+  cronJob,
+  job,
   ingressClass,
   ingress,
   ipAddress,
