@@ -68,6 +68,8 @@ export type ImageStore = {
   addImage(name: string, layers: readonly Layer[], settings: ImageSettings): Descriptor;
   /** The manifest of a name, or of `host/path@sha256:…` when that blob is there. */
   resolve(name: string): Descriptor | undefined;
+  /** True when all that a named image consists of is there in full (a crash may have cut it off). */
+  isComplete(name: string): boolean;
   names(): string[];
   /** Forgets a name; false when it was not there. Blobs stay until `collectGarbage`. */
   removeName(name: string): boolean;
@@ -87,11 +89,16 @@ export function openImageStore(dir: string): ImageStore {
     const hex = /^sha256:([0-9a-f]{64})$/.exec(digest)?.[1];
     return hex && existsSync(join(blobs, hex)) ? join(blobs, hex) : undefined;
   };
+  const isWhole = ({ digest, size }: Descriptor): boolean => {
+    const file = blobFile(digest);
+    return file !== undefined && statSync(file).size === size;
+  };
   const putBlob = (mediaType: string, value: unknown): Descriptor => {
     const bytes = Buffer.from(JSON.stringify(value));
     const hex = createHash('sha256').update(bytes).digest('hex');
-    if (!existsSync(join(blobs, hex))) writeAtomic(join(blobs, hex), bytes);
-    return { mediaType, digest: `sha256:${hex}`, size: bytes.length };
+    const descriptor = { mediaType, digest: `sha256:${hex}`, size: bytes.length };
+    if (!isWhole(descriptor)) writeAtomic(join(blobs, hex), bytes);
+    return descriptor;
   };
   const readIndex = (): Descriptor[] => readManifests(indexFile);
   const writeIndex = (manifests: readonly Descriptor[]): void => {
@@ -105,7 +112,7 @@ export function openImageStore(dir: string): ImageStore {
     async addLayer(entries, { compress = false, cacheKey } = {}) {
       const cacheFile = cacheKey && join(dir, 'layer-cache', sha256(`${compress} ${cacheKey}`));
       const cached = cacheFile && readLayer(cacheFile);
-      if (cached && blobFile(cached.descriptor.digest)) return cached;
+      if (cached && isWhole(cached.descriptor)) return cached;
       const list = typeof entries === 'function' ? entries() : entries;
       const layer = await writeLayer(blobs, list, compress);
       if (cacheFile) writeAtomic(cacheFile, JSON.stringify(layer));
@@ -129,6 +136,13 @@ export function openImageStore(dir: string): ImageStore {
       const file = blobFile(digest);
       const mediaType = file && manifestType(file);
       return mediaType ? { mediaType, digest, size: statSync(file).size } : undefined;
+    },
+    isComplete(name) {
+      const manifest = readIndex().find((m) => m.annotations?.[REF_NAME] === name);
+      if (!manifest || !isWhole(manifest)) return false;
+      const text = readFileSync(blobFile(manifest.digest) ?? '', 'utf8');
+      const { config, layers } = JSON.parse(text) as { config: Descriptor; layers: Descriptor[] };
+      return [config, ...layers].every(isWhole);
     },
     names: () => readIndex().flatMap((m) => m.annotations?.[REF_NAME] ?? []),
     removeName(name) {

@@ -1,6 +1,15 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
@@ -92,6 +101,24 @@ test('layers are stored by digest, compressed or not, and found again by their k
     readFileSync(images.blobFile(descriptor.digest) ?? ''),
   );
   assert.deepEqual(gunzipSync(zippedFile ?? ''), plainFile);
+});
+
+test('what a crash cut off is noticed, and written again', async () => {
+  const images = openImageStore(join(dir, 'cut'));
+  const build = async (): Promise<void> => {
+    const layer = await images.addLayer([text('a', '1')], { cacheKey: 'k' });
+    images.addImage('h/x:1', [layer], {});
+  };
+  await build();
+  assert.equal(images.isComplete('h/x:1'), true);
+  assert.equal(images.isComplete('h/y:1'), false);
+  const blobs = join(images.dir, 'blobs/sha256');
+  for (const name of readdirSync(blobs)) {
+    truncateSync(join(blobs, name));
+    assert.equal(images.isComplete('h/x:1'), false);
+    await build();
+    assert.equal(images.isComplete('h/x:1'), true);
+  }
 });
 
 test('names point to images; what no name needs is collected', async () => {

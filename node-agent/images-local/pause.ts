@@ -7,10 +7,9 @@ export const LOCAL_REGISTRY = 'gantry.internal';
 /** The sandbox image: holds a pod's namespaces open. A new program needs a new tag. */
 export const PAUSE_IMAGE = `${LOCAL_REGISTRY}/pause:1`;
 
-/** Puts the pause image into the store, unless it is there. */
+/** Puts the pause image into the store, unless it is there in full. */
 export async function addPauseImage(images: ImageStore): Promise<void> {
-  const manifest = images.resolve(PAUSE_IMAGE);
-  if (manifest && images.blobFile(manifest.digest)) return;
+  if (images.isComplete(PAUSE_IMAGE)) return;
   const content = pauseProgram(imageArchitecture());
   const layer = await images.addLayer([{ type: 'file', path: 'pause', mode: 0o755, content }]);
   images.addImage(PAUSE_IMAGE, [layer], { Entrypoint: ['/pause'], User: '65535:65535' });
