@@ -3,6 +3,7 @@ import { silentLog } from '#base/log.ts';
 import { type Random, randomInt, seededRandom } from '#base/random.ts';
 import { formatTime } from '#api/time.ts';
 import type { ObjectKey, Pod } from '#api/types.ts';
+import type { Api } from '#client/api.ts';
 import { type EventRecorder, listRecorder } from '#client/events.ts';
 import { createInformers, type Informers } from '#client/informer-factory.ts';
 import { pods } from '#client/resources.ts';
@@ -34,6 +35,8 @@ export type SimulationOptions = {
   becomesReady?: (pod: Pod) => boolean;
   /** False leaves pods alone. */
   runPods?: boolean;
+  /** What controllers see instead of the API itself. */
+  wrap?: (api: SimulatedApi) => Api;
 };
 
 const STEP_MS = 50;
@@ -47,12 +50,13 @@ export function simulate(options: SimulationOptions): Simulation {
   const api = simulateApi({ clock, random });
   const stopping = new AbortController();
   const { signal } = stopping;
-  const informers = createInformers(api, { signal, clock, random, freeze: true });
+  const seen = options.wrap?.(api) ?? api;
+  const informers = createInformers(seen, { signal, clock, random, freeze: true });
   const recorder = listRecorder();
   if (runPods) runPodsOn({ api, clock, random, signal, becomesReady });
   const runs = controllers.map((definition) =>
     definition.run({
-      api,
+      api: seen,
       informers,
       recorderOf: (): EventRecorder => recorder,
       config: { ...defaultControllersConfig, ...options.config },
@@ -114,8 +118,9 @@ function runPodsOn(agent: Agent): void {
 }
 
 function becomeReady({ api, clock }: Agent, key: ObjectKey): Promise<unknown> {
-  const condition = { type: 'Ready', status: 'True', lastTransitionTime: formatTime(clock.now()) };
-  const status = { phase: 'Running', conditions: [condition] };
+  const time = formatTime(clock.now());
+  const condition = { type: 'Ready', status: 'True', lastTransitionTime: time };
+  const status = { phase: 'Running', startTime: time, conditions: [condition] };
   const patch = { type: 'merge', body: { status } } as const;
   return api.patch(pods, key, patch, { subresource: 'status' });
 }
