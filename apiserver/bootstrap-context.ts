@@ -55,7 +55,8 @@ export async function createIfAbsent(
   try {
     await context.resources.create(kind, object, writeAsServer(context));
   } catch (error) {
-    // Another API server on the same store may have been faster.
-    if (!isStatusError(error, 'AlreadyExists')) throw error;
+    // Another API server on the same store may have been faster, also with what a service needs.
+    const isThere = context.reader.get(kind.group, kind.plural, { namespace, name }) !== undefined;
+    if (!isThere && !isStatusError(error, 'AlreadyExists')) throw error;
   }
 }

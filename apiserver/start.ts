@@ -150,7 +150,15 @@ export async function start(
       reader,
       admission: admissionRules,
       authorizer,
-      services: createServiceAllocator(settings.serviceRanges, records, random),
+      services: createServiceAllocator({
+        ranges: settings.serviceRanges,
+        records,
+        find: async (holder) => {
+          await cache.fresh();
+          return reader.get<Service>('', 'services', holder);
+        },
+        random,
+      }),
       clock,
       random,
       log,

@@ -28,6 +28,7 @@ beforeEach(async () => {
   clock = manualClock(1_000_000);
   store = await openEmbeddedStore(directory, { clock, log: silentLog });
   records = recordsOf(store);
+  stored = [];
 });
 afterEach(async () => {
   await store.close();
@@ -43,8 +44,16 @@ const recordsOf = (of: Store): ServiceRecords =>
     clock,
   });
 
+/** Services that are stored, as far as a test says so. */
+let stored: Service[] = [];
+
 const allocator = (addresses = '10.96.0.0/16', seed = 1): ServiceAllocator =>
-  createServiceAllocator(parseServiceRanges(addresses), records, seededRandom(seed));
+  createServiceAllocator({
+    ranges: parseServiceRanges(addresses),
+    records,
+    find: async (holder) => stored.find((each) => each.metadata.name === holder.name),
+    random: seededRandom(seed),
+  });
 
 let services = 0;
 function service(spec: Partial<ServiceSpec>, name = `s${++services}`): Service {
@@ -336,6 +345,42 @@ describe('node ports', () => {
     assert.ok((await held()).includes(`port ${healthCheckNodePort}`));
     await allocator().release(created);
     assert.deepEqual(await held(), []);
+  });
+});
+
+describe('the same service twice', () => {
+  const IP = '10.96.0.9';
+  const wish = () => service({ clusterIP: IP, clusterIPs: [IP] }, 'twin');
+
+  test('what a write that was cut off held is taken over', async () => {
+    await allocator().reserve(wish(), null, REAL);
+    await (await allocator().reserve(wish(), null, REAL)).keep();
+    assert.deepEqual(await held(), [`ip ${IP}`]);
+  });
+
+  test('of two at once either may lose, the address stays held', async () => {
+    for (const loser of [0, 1]) {
+      const both = [
+        await allocator().reserve(wish(), null, REAL),
+        await allocator().reserve(wish(), null, REAL),
+      ];
+      stored = [wish()];
+      await both[1 - loser]?.keep();
+      await both[loser]?.undo();
+      assert.deepEqual(await held(), [`ip ${IP}`]);
+      await allocator().release(wish());
+      stored = [];
+    }
+  });
+
+  test('one that is stored keeps its address from a second one', async () => {
+    await (await allocator().reserve(wish(), null, REAL)).keep();
+    stored = [wish()];
+    await refused(
+      allocator().reserve(wish(), null, REAL),
+      'spec.clusterIPs',
+      `Invalid value: ["${IP}"]: failed to allocate IP ${IP}: provided IP is already allocated`,
+    );
   });
 });
 

@@ -65,46 +65,90 @@ export function parseServiceRanges(
   return { addresses: ranges, ports: parsePortRange(ports), portsText: ports };
 }
 
-export function createServiceAllocator(
-  ranges: ServiceRanges,
-  records: ServiceRecords,
-  random: Random,
-): ServiceAllocator {
+export type AllocatorParts = {
+  ranges: ServiceRanges;
+  records: ServiceRecords;
+  /** The service as it is stored by now; undefined when there is none. */
+  find: (holder: Holder) => Promise<Service | undefined>;
+  random: Random;
+};
+
+export function createServiceAllocator(parts: AllocatorParts): ServiceAllocator {
+  const { ranges, records, find } = parts;
   const families = ranges.addresses.map((range) => range.family);
   return {
     async reserve(service, old, { dryRun }) {
       const errors = settleFamilies(service, old, families);
       if (errors.length > 0) throw invalidService(service, errors);
       const holder = holderOf(service);
-      const taken: Item[] = [];
-      const take = async (item: Item): Promise<boolean> => {
-        const isOurs = taken.some((each) => each.type === item.type && each.name === item.name);
-        const free = dryRun ? !isOurs && !records.isTaken(item) : await records.take(item, holder);
-        if (free) taken.push(item);
-        return free;
-      };
-      const releaseAll = async (items: readonly Item[]): Promise<void> => {
-        if (!dryRun) await releaseItems(records, items, holder);
-      };
-      const undo = () => releaseAll(taken);
+      const hold = holding(parts, { holder, isNew: old === null, dryRun });
       try {
-        await assignAddresses(
-          service,
-          old,
-          addressTaker(ranges.addresses, { take, records, random, dryRun }),
-        );
-        await assignPorts(service, old, portTaker(ranges, { take, records, random }));
+        await assignAddresses(service, old, addressTaker(ranges.addresses, { ...parts, hold }));
+        await assignPorts(service, old, portTaker(ranges, { ...parts, hold }));
       } catch (error) {
-        await undo();
+        await releaseItems(records, hold.taken, holder);
         throw error;
       }
-      const wanted = new Set(heldItems(service).map(({ type, name }) => `${type} ${name}`));
-      const over = heldItems(old).filter(({ type, name }) => !wanted.has(`${type} ${name}`));
-      return { keep: () => releaseAll(over), undo };
+      return {
+        async keep() {
+          const wanted = namesOf(heldItems(service));
+          const over = heldItems(old).filter((item) => !wanted.has(nameOf(item)));
+          if (!dryRun) await releaseItems(records, over, holder);
+        },
+        async undo() {
+          if (hold.taken.length === 0) return;
+          // Another server may have written the same service meanwhile, on what we hold.
+          const used = namesOf(heldItems((await find(holder)) ?? null));
+          const free = hold.taken.filter((item) => !used.has(nameOf(item)));
+          await releaseItems(records, free, holder);
+        },
+      };
     },
     release: (service) => releaseItems(records, heldItems(service), holderOf(service)),
   };
 }
+
+/** What one write holds so far. */
+type Holding = {
+  /** Records this write has made: a dry run makes none. */
+  taken: readonly Item[];
+  dryRun: boolean;
+  /** Takes any item that nobody has. */
+  takeFree(item: Item): Promise<boolean>;
+  /** Takes the item that the user asks for. */
+  takeWanted(item: Item): Promise<boolean>;
+};
+
+function holding(
+  { records, find }: AllocatorParts,
+  { holder, isNew, dryRun }: { holder: Holder; isNew: boolean; dryRun: boolean },
+): Holding {
+  const taken: Item[] = [];
+  const ours = new Set<string>();
+  const take = async (item: Item, mayAdopt: () => Promise<boolean>): Promise<boolean> => {
+    if (ours.has(nameOf(item))) return false;
+    if (dryRun) {
+      if (records.isTaken(item)) return false;
+    } else {
+      const taking = await records.take(item, holder);
+      if (taking === 'taken') taken.push(item);
+      else if (taking === 'other' || !(await mayAdopt())) return false;
+    }
+    ours.add(nameOf(item));
+    return true;
+  };
+  return {
+    taken,
+    dryRun,
+    takeFree: (item) => take(item, async () => false),
+    // A record of this very service that no stored service stands behind is of a write that was
+    // cut off, or that another server is just about to do: then the first to write it wins.
+    takeWanted: (item) => take(item, async () => !isNew || (await find(holder)) === undefined),
+  };
+}
+
+const nameOf = ({ type, name }: Item): string => `${type} ${name}`;
+const namesOf = (items: readonly Item[]): Set<string> => new Set(items.map(nameOf));
 
 /** What cannot be released now, the next repair finds; the write is decided already. */
 async function releaseItems(
@@ -170,25 +214,21 @@ async function assignAddresses(
   if (ips[0] !== undefined) spec.clusterIP = ips[0];
 }
 
-type TakerParts = {
-  take: (item: Item) => Promise<boolean>;
-  records: ServiceRecords;
-  random: Random;
-};
+type TakerParts = { hold: Holding; records: ServiceRecords; random: Random };
 
 function addressTaker(
   ranges: readonly AddressRange[],
-  { take, records, random, dryRun }: TakerParts & { dryRun: boolean },
+  { hold, records, random }: TakerParts,
 ): AddressTaker {
   return {
     async takeAny(family) {
       for (const range of ranges.filter((each) => each.family === family)) {
         // A dry run shows that there will be one; which one is not known before.
-        if (dryRun) return formatAddress(range.network.first, range.family);
+        if (hold.dryRun) return formatAddress(range.network.first, range.family);
         for (const number of candidates(range, random)) {
           const name = formatAddress(number, range.family);
           if (records.isTaken({ type: 'ip', name })) continue;
-          if (await take({ type: 'ip', name })) return name;
+          if (await hold.takeFree({ type: 'ip', name })) return name;
         }
       }
       throw internalError('failed to allocate a serviceIP: range is full');
@@ -202,14 +242,16 @@ function addressTaker(
       if (!contains(range, number)) {
         return `the provided IP (${name}) is not in the valid range. The range of valid IPs is ${range.cidr}`;
       }
-      return (await take({ type: 'ip', name })) ? null : 'provided IP is already allocated';
+      return (await hold.takeWanted({ type: 'ip', name }))
+        ? null
+        : 'provided IP is already allocated';
     },
   };
 }
 
 function portTaker(
   { ports, portsText }: ServiceRanges,
-  { take, records, random }: TakerParts,
+  { hold, records, random }: TakerParts,
 ): PortTaker {
   return {
     async take(port) {
@@ -217,12 +259,12 @@ function portTaker(
         return `provided port is not in the valid range. The range of valid ports is ${portsText}`;
       }
       const item: Item = { type: 'port', name: String(port) };
-      return (await take(item)) ? null : 'provided port is already allocated';
+      return (await hold.takeWanted(item)) ? null : 'provided port is already allocated';
     },
     async takeAny() {
       for (const number of candidates(ports, random)) {
         const item: Item = { type: 'port', name: String(number) };
-        if (!records.isTaken(item) && (await take(item))) return Number(number);
+        if (!records.isTaken(item) && (await hold.takeFree(item))) return Number(number);
       }
       return null;
     },

@@ -15,14 +15,17 @@ export type Holder = { namespace: string; name: string };
 
 export type HeldItem = Item & { holder: Holder; createdMs: number; revision: number };
 
+/** Whose an item is after `take`: 'same' is the same service, which had it before. */
+export type Taking = 'taken' | 'same' | 'other';
+
 /**
  * One record in the store per address and per port, committed only if absent: whoever commits
  * first has it, whichever API server that was. Addresses have upstream's shape, the IPAddress of
  * networking.k8s.io; ports have none there.
  */
 export type ServiceRecords = {
-  /** Takes an item; false when somebody has it, be it the same service. */
-  take(item: Item, holder: Holder): Promise<boolean>;
+  /** Takes an item for a service, unless somebody has it. */
+  take(item: Item, holder: Holder): Promise<Taking>;
   /** Gives back what this service holds; nothing happens when it does not. */
   release(item: Item, holder: Holder): Promise<void>;
   /** Removes exactly this record; false when it has changed. */
@@ -59,7 +62,10 @@ export function createServiceRecords({
     async take(item, holder) {
       const object = toObject(item, holder, timestamp(clock.now()));
       const value = encodeObject(object);
-      return (await commit({ key: keyOf(item), expect: 'absent', value }, object)).ok;
+      const result = await commit({ key: keyOf(item), expect: 'absent', value }, object);
+      if (result.ok) return 'taken';
+      const held = result.current === null ? null : toHeld(item.type, result.current);
+      return held !== null && isSame(held.holder, holder) ? 'same' : 'other';
     },
     async release(item, holder) {
       const { entry } = await store.get(keyOf(item));

@@ -66,7 +66,7 @@ export async function repairServiceRecords(parts: RepairParts): Promise<RepairPl
     if (await records.remove(item)) log.info('freed what no service uses', describe(item));
   }
   for (const { item, service } of plan.missing) {
-    if (await records.take(item, holderOf(service))) {
+    if ((await records.take(item, holderOf(service))) === 'taken') {
       log.info('recorded what a service uses', { ...describe(item), ...holderOf(service) });
     }
   }
