@@ -1,7 +1,7 @@
 import type { Clock } from '#base/clock.ts';
 import type { Random } from '#base/random.ts';
 import type { Kind } from '#api/kind.ts';
-import type { KubeObject } from '#api/types.ts';
+import type { KubeObject, ObjectKey } from '#api/types.ts';
 import type { Authorizer } from '#apiserver/authz/authorizer.ts';
 import type { ObjectReader } from '#apiserver/reader.ts';
 import type { UserInfo } from '#apiserver/user.ts';
@@ -26,6 +26,17 @@ export type AdmissionContext = {
   reader: ObjectReader;
   /** For rules that depend on what else the user may do (escalation, owner references). */
   authorizer: Authorizer;
+  /**
+   * Compare-and-swap of another object's status, as the server itself: for rules that keep count.
+   * `change` mutates a copy of the newest and may throw a StatusError to give up.
+   */
+  modify: <T extends KubeObject>(
+    group: string,
+    version: string,
+    resource: string,
+    key: ObjectKey,
+    change: (current: T) => void,
+  ) => Promise<void>;
   clock: Clock;
   random: Random;
   signal: AbortSignal;

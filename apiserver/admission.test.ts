@@ -6,7 +6,7 @@ import type { KubeObject, Pod } from '#api/types.ts';
 import { manualClock } from '#base/clock.ts';
 import { seededRandom } from '#base/random.ts';
 import { admissionRules } from '#apiserver/admission.ts';
-import type { AdmissionRequest } from '#apiserver/admission-rule.ts';
+import type { AdmissionContext, AdmissionRequest } from '#apiserver/admission-rule.ts';
 import { createAuthorizer } from '#apiserver/authz/authorize.ts';
 import { parseRule } from '#apiserver/authz/rules.ts';
 import { type ReaderDouble, readerDouble } from '#apiserver/reader-double.ts';
@@ -70,6 +70,12 @@ async function admit(write: Write, reader: ReaderDouble = world()): Promise<Admi
   const context = {
     reader,
     authorizer: createAuthorizer({ reader }),
+    modify: (async (group, _version, resource, key, change) => {
+      const copy = structuredClone(reader.get(group, resource, key));
+      assert.ok(copy);
+      change(copy as never);
+      reader.put(group, resource, copy);
+    }) satisfies AdmissionContext['modify'],
     clock: manualClock(),
     random: seededRandom(1),
     signal: new AbortController().signal,
@@ -276,4 +282,85 @@ test('nobody grants more than they hold', async () => {
   assert.equal(await create('rolebindings', bindTo('own')), 'allowed');
   assert.match(await create('rolebindings', bindTo('more')), /^403 .*Resources:\["secrets"\]/s);
   assert.match(await create('rolebindings', bindTo('none')), /^404 role\..* "none" not found/);
+});
+
+test('limit ranges fill in and bound', async () => {
+  const reader = world();
+  const limits = (...list: object[]) =>
+    reader.put('', 'limitranges', {
+      metadata: { namespace: 'ns', name: 'l' },
+      spec: { limits: list },
+    });
+  const create = async (resources: object = {}): Promise<Pod> => {
+    const containers = [{ name: 'c', image: 'i', resources }];
+    const { object } = await admit({ resource: 'pods', object: podOf({ containers }) }, reader);
+    return object as Pod;
+  };
+  limits({ type: 'Container', default: { cpu: '500m' }, defaultRequest: { cpu: '250m' } });
+  const pod = await create();
+  assert.deepEqual(pod.spec.containers[0]?.resources, {
+    requests: { cpu: '250m' },
+    limits: { cpu: '500m' },
+  });
+  assert.equal(
+    pod.metadata.annotations?.['kubernetes.io/limit-ranger'],
+    'LimitRanger plugin set: cpu request for container c; cpu limit for container c',
+  );
+  limits({ type: 'Container', min: { cpu: '100m' }, max: { cpu: '1' } });
+  const refused = 'pods "x" is forbidden:';
+  assert.equal(
+    await refusal(create({ requests: { cpu: '50m' }, limits: { cpu: '2' } })),
+    `403 ${refused} [minimum cpu usage per Container is 100m, but request is 50m, maximum cpu usage per Container is 1, but limit is 2]`,
+  );
+  limits({ type: 'Pod', max: { cpu: '1' }, maxLimitRequestRatio: { cpu: '2' } });
+  assert.equal(
+    await refusal(create()),
+    `403 ${refused} [maximum cpu usage per Pod is 1.  No limit is specified, cpu max limit to request ratio per Pod is 2, but no request is specified or request is 0]`,
+  );
+  assert.equal(await refusal(create({ requests: { cpu: '1' }, limits: { cpu: '1' } })), 'allowed');
+});
+
+test('quotas are charged once, and refuse what they cannot bear', async () => {
+  const reader = world();
+  const hard = { pods: '3', 'requests.cpu': '1', 'count/configmaps': '1' };
+  reader.put('', 'resourcequotas', {
+    metadata: { namespace: 'ns', name: 'q' },
+    spec: { hard },
+    status: { hard, used: { pods: '0', 'requests.cpu': '0', 'count/configmaps': '0' } },
+  });
+  const used = () => {
+    const quota = reader.get('', 'resourcequotas', { namespace: 'ns', name: 'q' });
+    return (quota?.['status'] as { used: object }).used;
+  };
+  const create = (cpu: string | undefined, more: Partial<AdmissionRequest> = {}) => {
+    const resources = cpu ? { requests: { cpu } } : {};
+    const object = podOf({ containers: [{ name: 'c', image: 'i', resources }] });
+    const { kind: _, ...fields } = more;
+    return refusal(admit({ resource: 'pods', object, ...fields }, reader));
+  };
+  assert.equal(await create('400m'), 'allowed');
+  assert.equal(await create('400m'), 'allowed');
+  assert.deepEqual(used(), { pods: '2', 'requests.cpu': '800m', 'count/configmaps': '0' });
+  const refused = '403 pods "x" is forbidden:';
+  assert.equal(
+    await create('400m'),
+    `${refused} exceeded quota: q, requested: requests.cpu=400m, used: requests.cpu=800m, limited: requests.cpu=1`,
+  );
+  assert.equal(
+    await create(undefined),
+    `${refused} failed quota: q: must specify requests.cpu for: c`,
+  );
+  assert.equal(await create('100m', { dryRun: true }), 'allowed');
+  assert.deepEqual(used(), { pods: '2', 'requests.cpu': '800m', 'count/configmaps': '0' });
+  const map = () =>
+    refusal(
+      admit(
+        { resource: 'configmaps', object: { metadata: { namespace: 'ns', name: 'm' } } },
+        reader,
+      ),
+    );
+  assert.deepEqual(await Promise.all([map(), map()]), [
+    'allowed',
+    '403 configmaps "m" is forbidden: exceeded quota: q, requested: count/configmaps=1, used: count/configmaps=1, limited: count/configmaps=1',
+  ]);
 });

@@ -2,10 +2,12 @@ import type { AdmissionRule } from '#apiserver/admission-rule.ts';
 import { defaultIngressClass } from '#apiserver/admission/default-ingress-class.ts';
 import { defaultStorageClass } from '#apiserver/admission/default-storage-class.ts';
 import { defaultTolerationSeconds } from '#apiserver/admission/default-toleration-seconds.ts';
+import { limitRanger } from '#apiserver/admission/limit-ranger.ts';
 import { namespaceLifecycle } from '#apiserver/admission/namespace-lifecycle.ts';
 import { nodeRestriction } from '#apiserver/admission/node-restriction.ts';
 import { podSecurity } from '#apiserver/admission/pod-security.ts';
 import { priority } from '#apiserver/admission/priority.ts';
+import { resourceQuota } from '#apiserver/admission/resource-quota.ts';
 import { roleEscalation } from '#apiserver/admission/role-escalation.ts';
 import { runtimeClass } from '#apiserver/admission/runtime-class.ts';
 import { serviceAccount } from '#apiserver/admission/service-account.ts';
@@ -16,6 +18,7 @@ import { taintNodesByCondition } from '#apiserver/admission/taint-nodes-by-condi
 export const admissionRules: readonly AdmissionRule[] = [
   namespaceLifecycle,
   roleEscalation,
+  limitRanger,
   serviceAccount,
   nodeRestriction,
   taintNodesByCondition,
@@ -26,4 +29,6 @@ export const admissionRules: readonly AdmissionRule[] = [
   storageObjectInUseProtection,
   runtimeClass,
   defaultIngressClass,
+  // Last, so that only what passes everything else is charged.
+  resourceQuota,
 ];

@@ -18,6 +18,7 @@ import {
 import { createAuthorizer } from '#apiserver/authz/authorize.ts';
 import { createRbac } from '#apiserver/authz/rbac.ts';
 import { bootstrap } from '#apiserver/bootstrap.ts';
+import { kindOf, writeAsServer } from '#apiserver/bootstrap-context.ts';
 import type { ServerPlace } from '#apiserver/bootstrap-service.ts';
 import { keepHistoryShort } from '#apiserver/compaction.ts';
 import type { Service } from '#api/types.ts';
@@ -150,6 +151,11 @@ export async function start(
       reader,
       admission: admissionRules,
       authorizer,
+      modify: async (group, version, resource, key, change) => {
+        const kind = kindOf(server, group, version, resource);
+        const as = { ...writeAsServer(server), subresource: 'status' };
+        await resources.modify(kind, key, change, as);
+      },
       services: createServiceAllocator({
         ranges: settings.serviceRanges,
         records,

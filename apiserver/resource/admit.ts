@@ -50,8 +50,8 @@ function runFrom(
   for (let i = start; i < rules.length; i++) {
     const rule = rules[i];
     if (!rule?.[phase] || !rule.handles(request)) continue;
-    const { reader, authorizer, clock, random } = server;
-    const pending = rule[phase](request, { reader, authorizer, clock, random, signal });
+    const { reader, authorizer, modify, clock, random } = server;
+    const pending = rule[phase](request, { reader, authorizer, modify, clock, random, signal });
     if (pending) return pending.then(() => runFrom(server, request, signal, phase, i + 1));
   }
   return undefined;

@@ -6,7 +6,7 @@ import type { KubeObject, ObjectKey } from '#api/types.ts';
 import type { Clock } from '#base/clock.ts';
 import type { Log } from '#base/log.ts';
 import type { Random } from '#base/random.ts';
-import type { AdmissionRule } from '#apiserver/admission-rule.ts';
+import type { AdmissionContext, AdmissionRule } from '#apiserver/admission-rule.ts';
 import type { Authorizer } from '#apiserver/authz/authorizer.ts';
 import type { ServiceAllocator } from '#apiserver/resource/service-allocator.ts';
 import type { ObjectReader } from '#apiserver/reader.ts';
@@ -20,6 +20,8 @@ export type ServerContext = {
   reader: ObjectReader;
   admission: readonly AdmissionRule[];
   authorizer: Authorizer;
+  /** For admission rules that keep count in another object. */
+  modify: AdmissionContext['modify'];
   /** Addresses and node ports of services; without it services keep what users write. */
   services?: ServiceAllocator;
   clock: Clock;
