@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { startTestServer, type TestServer } from '#apiserver/testing.ts';
 import { systemClock } from '#base/clock.ts';
@@ -383,3 +383,87 @@ run('a dead sandbox is replaced; a deadline ends a pod; too much is refused', as
   for (const name of ['sandboxed', 'late', 'huge']) await remove(name);
   for (const name of ['sandboxed', 'late', 'huge']) await until(name, gone);
 });
+
+run('mounted objects follow the API; a token is there; a dead containerd comes back', async () => {
+  await put('configmaps', { metadata: { name: 'live' }, data: { v: 'one' } });
+  await create(
+    'live',
+    {
+      serviceAccountName: 'default',
+      containers: [
+        sh(forever, {
+          volumeMounts: [{ name: 'all', mountPath: '/all' }],
+          resources: { limits: { cpu: '200m', memory: '64Mi' } },
+        }),
+      ],
+      volumes: [
+        {
+          name: 'all',
+          projected: {
+            sources: [
+              { configMap: { name: 'live' } },
+              { serviceAccountToken: { path: 'token', expirationSeconds: 3600 } },
+              {
+                downwardAPI: {
+                  items: [{ path: 'notes', fieldRef: { fieldPath: 'metadata.annotations' } }],
+                },
+              },
+            ],
+          },
+        },
+      ],
+    },
+    { annotations: { a: '1' } },
+  );
+  const pod = await until('live', isReady);
+  const id = main(pod).containerID?.replace('containerd://', '') ?? '';
+  const inside = (command: string): string =>
+    execFileSync('ctr', [
+      '-a',
+      socket(),
+      '-n',
+      'k8s.io',
+      'task',
+      'exec',
+      '--exec-id',
+      `x${Math.random()}`,
+      id,
+      'sh',
+      '-c',
+      command,
+    ]).toString();
+  assert.match(inside('cat /all/token'), /^[\w-]+\.[\w-]+\.[\w-]+$/);
+  assert.equal(inside('cat /all/v /all/notes'), 'onea="1"');
+  await server.call(
+    'PATCH',
+    '/api/v1/namespaces/default/configmaps/live',
+    { data: { v: 'two' } },
+    MERGE,
+  );
+  await new Promise((resolve) => setTimeout(resolve, 1100)); // a read serves others for a second
+  await server.call('PATCH', `${PODS}/live`, { metadata: { annotations: { a: '2' } } }, MERGE);
+  while (inside('cat /all/v /all/notes') !== 'twoa="2"')
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  const cgroup = execFileSync('sh', [
+    '-c',
+    `cat /sys/fs/cgroup/memory/gantry/n1-*/kubepods/pod${pod.metadata.uid}/memory.limit_in_bytes /sys/fs/cgroup/gantry/n1-*/kubepods/pod${pod.metadata.uid}/memory.max 2>/dev/null || true`,
+  ]).toString();
+  assert.equal(cgroup.trim(), String(64 * 1024 ** 2));
+
+  const daemon = Number(readFileSync(join(dirname(socket()), 'containerd.pid'), 'utf8'));
+  process.kill(daemon, 'SIGKILL');
+  await create('revived', { containers: [sh(forever)] });
+  await until('revived', isReady);
+  const same = await until('live', isReady);
+  assert.equal(main(same).containerID, main(pod).containerID);
+  for (const name of ['live', 'revived']) await remove(name);
+  for (const name of ['live', 'revived']) await until(name, gone);
+  await cleaned(pod);
+  const left = execFileSync('sh', [
+    '-c',
+    `ls -d /sys/fs/cgroup/*/gantry/n1-*/kubepods/pod${pod.metadata.uid} 2>/dev/null || true`,
+  ]);
+  assert.equal(left.toString(), '');
+});
+
+const MERGE = { 'content-type': 'application/merge-patch+json' };

@@ -220,7 +220,7 @@ type Runtime = {
 };
 
 /** How often the runtime is asked whether it lives. */
-const LOOK_MS = 5_000;
+const LOOK_MS = 2_000;
 
 /** Keeps our own containerd alive: pods run on without it, but nothing can be done for them. */
 async function superviseRuntime(
