@@ -21,7 +21,7 @@ export type Testbed = {
    * when it resolves.
    */
   serve(namespace: string, name: string, port: number): Promise<void>;
-  /** Sends a datagram from one fixed port and gives the answer, or '' after 300 ms. */
+  /** Sends a datagram from one fixed port; gives the answer, an error's code, or '' after 300 ms. */
   askByUdp(namespace: string, address: string, port: number): string;
   close(): void;
 };
@@ -44,7 +44,8 @@ const UDP_CLIENT = `
 const [address, port] = process.argv.slice(1);
 const udp = require('node:dgram').createSocket('udp4');
 udp.on('message', (text) => { console.log(String(text)); udp.close(); });
-udp.bind(7777, () => udp.send('?', +port, address));
+udp.on('error', (error) => { console.log(error.code); udp.close(); });
+udp.bind(7777, () => udp.connect(+port, address, () => udp.send('?')));
 setTimeout(() => process.exit(), 300).unref();`;
 
 /** Why there can be no testbed here, or false. */

@@ -26,6 +26,7 @@ const node: NodeFacts = {
   podCidr: '10.244.0.0/24',
   serviceCidr: '10.96.0.0/16',
   bridge: BRIDGE,
+  dns: { clusterIp: '10.96.0.10', address: '10.244.0.1', port: 8053 },
 };
 
 const PODS = { a: '10.244.0.2', b: '10.244.0.3' } as const;
@@ -255,15 +256,26 @@ test('a UDP client follows its Service, though it never changes its port', {
   await change([PODS.b]);
   assert.equal(ask(), 'b');
   await change([]);
-  assert.equal(ask(), '');
+  assert.equal(ask(), 'ECONNREFUSED');
   await change([PODS.a]);
   assert.equal(ask(), 'a');
+});
+
+test('DNS leads to the node; while nobody answers there, resolvers hear nothing', {
+  skip,
+}, async () => {
+  await writer.apply(serviceRules(input));
+  assert.equal(bed.askByUdp('a', '10.244.0.1', 8054), 'ECONNREFUSED');
+  assert.equal(bed.askByUdp('a', '10.96.0.10', 53), '');
+  await bed.serve('node', 'dns', 8053);
+  assert.equal(bed.askByUdp('a', '10.96.0.10', 53), 'dns');
+  assert.equal(bed.askByUdp('node', '10.96.0.10', 53), 'dns');
 });
 
 test('Services go and come without leaving chains or sets behind', { skip }, async () => {
   await writer.apply(serviceRules({ ...input, services: [], slices: [], hostPorts: [] }));
   const listed = bed.run('node', 'nft list table ip gantry-test');
-  assert.doesNotMatch(listed, /chain (svc|ext|loc|end)-|set aff-|elements/);
+  assert.doesNotMatch(listed, /chain (svc|ext|loc|end)-|set aff-/);
   assert.equal(ask('a', '10.96.0.1'), 'refused');
   await writer.apply(serviceRules(input));
   assert.match(ask('a', '10.96.0.1'), /^[ab] /);

@@ -102,6 +102,19 @@ export function tableSkeleton(node: NodeFacts): string {
   }
   chain filter-output {
     type filter hook output priority filter; policy accept;
-    ct state new jump unanswered;
+    ${silentDns(node)}ct state new jump unanswered;
   }`;
+}
+
+/** In an ICMP error, where the port stands that the refused datagram was for: bits, from its start. */
+const REFUSED_PORT = '@th,240,16';
+
+/**
+ * While the agent restarts, nobody answers DNS. Told so, resolvers give up at once; told nothing, they
+ * ask again after some seconds, when the agent is back: names resolve late instead of not at all.
+ */
+function silentDns({ dns, family }: NodeFacts): string {
+  if (!dns || family !== 'IPv4') return '';
+  const refused = 'icmp type destination-unreachable icmp code port-unreachable';
+  return `ip saddr ${dns.address} ${refused} ${REFUSED_PORT} ${dns.port} drop;\n    `;
 }
