@@ -1,8 +1,9 @@
 import { packageName } from '#api/extract-schema.ts';
-import { ALL_VERBS, apiVersionOf } from '#api/kind.ts';
+import { ALL_VERBS, apiVersionOf, gvkKey } from '#api/kind.ts';
 import type { Kind } from '#api/kind.ts';
 import type { Scheme } from '#api/scheme.ts';
 import { subresourcesOf } from '#apiserver/discovery.ts';
+import type { SubresourceInfo } from '#apiserver/discovery.ts';
 import { gvkOf, listName } from '#apiserver/openapi-schema.ts';
 
 /** What can be asked of one group version, in a form from which both OpenAPI versions are written. */
@@ -184,138 +185,168 @@ export function operationsOf(scheme: Scheme, group: string, version: string): Op
   ];
 }
 
-/** Deleting these answers with the object instead of a Status. */
-const ANSWERS_OBJECT = new Set(['/Pod', '/Service', '/ServiceAccount']);
-
 /** Operations of one kind share most of their parts. */
 type Maker = (
   part: Pick<Operation, 'path' | 'method' | 'id' | 'description' | 'action'> & Partial<Operation>,
 ) => Operation;
 
+/** What the operations of one kind are named by. */
+type Place = {
+  scheme: Scheme;
+  kind: Kind;
+  verbs: readonly string[];
+  /** `CoreV1` */
+  prefix: string;
+  /** `NamespacedPod`, `Node` */
+  scoped: string;
+  /** Path of the collection. */
+  collection: string;
+  /** Definition of the object. */
+  object: string;
+  make: Maker;
+};
+
 function kindOperations(scheme: Scheme, kind: Kind): Operation[] {
-  const verbs = kind.verbs ?? ALL_VERBS;
-  const prefix = `${groupTitle(kind.group)}${capital(kind.version)}`;
-  const scoped = kind.scope === 'Namespaced' ? `Namespaced${kind.kind}` : kind.kind;
+  const isNamespaced = kind.scope === 'Namespaced';
   const root = rootOf(kind.group, kind.version);
-  const collection =
-    kind.scope === 'Namespaced'
-      ? `${root}/namespaces/{namespace}/${kind.plural}`
-      : `${root}/${kind.plural}`;
-  const item = `${collection}/{name}`;
   const object = scheme.definitionName(kind);
-  const make: Maker = (part) => ({
-    tag: groupTag(kind.group, kind.version),
-    gvk: gvkOf(kind),
-    query: [],
-    bodyTypes: ['*/*'],
-    isBodyRequired: true,
-    responses: { 200: object },
-    ...part,
-  });
-  const operations: Operation[] = [];
-  const add = (verb: string, part: Parameters<Maker>[0]): void => {
-    if ((verbs as readonly string[]).includes(verb)) operations.push(make(part));
+  const place: Place = {
+    scheme,
+    kind,
+    verbs: kind.verbs ?? ALL_VERBS,
+    prefix: `${groupTitle(kind.group)}${capital(kind.version)}`,
+    scoped: isNamespaced ? `Namespaced${kind.kind}` : kind.kind,
+    collection: `${root}/${isNamespaced ? 'namespaces/{namespace}/' : ''}${kind.plural}`,
+    object,
+    make: (part) => ({
+      tag: groupTag(kind.group, kind.version),
+      gvk: gvkOf(kind),
+      query: [],
+      bodyTypes: ['*/*'],
+      isBodyRequired: true,
+      responses: { 200: object },
+      ...part,
+    }),
   };
-  const list = listName(scheme, kind);
-  const text = `objects of kind ${kind.kind}`;
-  const listing = { method: 'get', action: 'list', query: LIST, responses: { 200: list } } as const;
-  if (kind.scope === 'Namespaced') {
-    const path = `${root}/${kind.plural}`;
-    const id = `list${prefix}${kind.kind}ForAllNamespaces`;
-    add('list', { ...listing, path, id, description: `list or watch ${text}` });
+  return [
+    ...collectionOperations(place),
+    ...itemOperations({
+      verbs: place.verbs,
+      path: `${place.collection}/{name}`,
+      id: `${place.prefix}${place.scoped}`,
+      object,
+      kind,
+      make: place.make,
+    }),
+    ...deleteOperations(place),
+    ...subresourcesOf(kind).flatMap((subresource) => partOperations(place, subresource)),
+  ];
+}
+
+function collectionOperations(place: Place): Operation[] {
+  const { scheme, kind, verbs, prefix, scoped, collection, object, make } = place;
+  const operations: Operation[] = [];
+  const listing = {
+    method: 'get',
+    action: 'list',
+    description: `list or watch objects of kind ${kind.kind}`,
+    query: LIST,
+    responses: { 200: listName(scheme, kind) },
+  } as const;
+  if (verbs.includes('list')) {
+    if (kind.scope === 'Namespaced') {
+      const path = `${rootOf(kind.group, kind.version)}/${kind.plural}`;
+      const id = `list${prefix}${kind.kind}ForAllNamespaces`;
+      operations.push(make({ ...listing, path, id }));
+    }
+    operations.push(make({ ...listing, path: collection, id: `list${prefix}${scoped}` }));
   }
-  add('list', {
-    ...listing,
-    path: collection,
-    id: `list${prefix}${scoped}`,
-    description: `list or watch ${text}`,
-  });
-  add('create', {
-    path: collection,
-    method: 'post',
-    action: 'post',
-    id: `create${prefix}${scoped}`,
-    description: `create a ${kind.kind}`,
-    query: WRITE,
-    body: object,
-    responses: { 200: object, 201: object, 202: object },
-  });
-  add('deletecollection', {
-    path: collection,
-    method: 'delete',
-    action: 'deletecollection',
-    id: `delete${prefix}Collection${scoped}`,
-    description: `delete collection of ${kind.kind}`,
-    query: [...SELECT, ...DELETE].sort(),
-    body: `${META}.DeleteOptions`,
-    isBodyRequired: false,
-    responses: { 200: `${META}.Status` },
-  });
-  const gone = ANSWERS_OBJECT.has(`${kind.group}/${kind.kind}`) ? object : `${META}.Status`;
-  operations.push(
-    ...itemOperations({ verbs, path: item, id: `${prefix}${scoped}`, object, kind, make }),
-  );
-  add('delete', {
-    path: item,
-    method: 'delete',
-    action: 'delete',
-    id: `delete${prefix}${scoped}`,
-    description: `delete a ${kind.kind}`,
-    query: DELETE,
-    body: `${META}.DeleteOptions`,
-    isBodyRequired: false,
-    responses: { 200: gone, 202: gone },
-  });
-  for (const subresource of subresourcesOf(kind)) {
-    const { group, version, kind: name } = subresource.body;
-    const body = group || version ? subresource.body : { ...kind, kind: name };
-    const definition =
-      body.kind === kind.kind && body.group === kind.group && body.version === kind.version
-        ? object
-        : `${packageName(body.group, body.version)}.${body.kind}`;
-    const path = `${item}/${subresource.name}`;
-    const id = `${prefix}${scoped}${capital(subresource.name)}`;
-    if (name.endsWith('Options') || subresource.name === 'log') {
-      operations.push(
-        ...connectOperations(subresource.verbs, {
-          path,
-          prefix,
-          scoped,
-          name: subresource.name,
-          gvk: gvkOf(body),
-          make,
-        }),
-      );
-      continue;
-    }
-    const makeFor: Maker = (part) => make({ ...part, gvk: gvkOf(body) });
-    if (subresource.verbs.includes('create')) {
-      operations.push(
-        makeFor({
-          path,
-          method: 'post',
-          action: 'post',
-          id: `create${id}`,
-          description: `create ${subresource.name} of a ${kind.kind}`,
-          query: WRITE,
-          body: definition,
-          responses: { 200: definition, 201: definition, 202: definition },
-        }),
-      );
-    }
+  if (verbs.includes('create')) {
     operations.push(
-      ...itemOperations({
-        verbs: subresource.verbs,
-        path,
-        id,
-        object: definition,
-        kind,
-        make: makeFor,
-        part: subresource.name,
+      make({
+        path: collection,
+        method: 'post',
+        action: 'post',
+        id: `create${prefix}${scoped}`,
+        description: `create a ${kind.kind}`,
+        query: WRITE,
+        body: object,
+        responses: { 200: object, 201: object, 202: object },
       }),
     );
   }
   return operations;
+}
+
+function deleteOperations({ kind, verbs, prefix, scoped, collection, object, make }: Place) {
+  const operations: Operation[] = [];
+  const body = { body: `${META}.DeleteOptions`, isBodyRequired: false };
+  const status = `${META}.Status`;
+  const gone = kind.returnsDeleted ? object : status;
+  if (verbs.includes('deletecollection')) {
+    operations.push(
+      make({
+        ...body,
+        path: collection,
+        method: 'delete',
+        action: 'deletecollection',
+        id: `delete${prefix}Collection${scoped}`,
+        description: `delete collection of ${kind.kind}`,
+        query: [...SELECT, ...DELETE].sort(),
+        responses: { 200: status },
+      }),
+    );
+  }
+  if (verbs.includes('delete')) {
+    operations.push(
+      make({
+        ...body,
+        path: `${collection}/{name}`,
+        method: 'delete',
+        action: 'delete',
+        id: `delete${prefix}${scoped}`,
+        description: `delete a ${kind.kind}`,
+        query: DELETE,
+        responses: { 200: gone, 202: gone },
+      }),
+    );
+  }
+  return operations;
+}
+
+/** Operations on one subresource. */
+function partOperations(place: Place, { name, verbs, body }: SubresourceInfo): Operation[] {
+  const { kind, prefix, scoped, collection, object } = place;
+  const gvk = body.group || body.version ? body : { ...kind, kind: body.kind };
+  const path = `${collection}/{name}/${name}`;
+  const make: Maker = (part) => place.make({ ...part, gvk: gvkOf(gvk) });
+  if (body.kind.endsWith('Options') || name === 'log') {
+    return connectOperations(verbs, { path, prefix, scoped, name, make });
+  }
+  const isParents = gvkKey(gvk) === gvkKey(kind);
+  const definition = isParents ? object : `${packageName(gvk.group, gvk.version)}.${gvk.kind}`;
+  const id = `${prefix}${scoped}${capital(name)}`;
+  const operations = itemOperations({
+    verbs,
+    path,
+    id,
+    object: definition,
+    kind,
+    make,
+    part: name,
+  });
+  if (!verbs.includes('create')) return operations;
+  const creation = make({
+    path,
+    method: 'post',
+    action: 'post',
+    id: `create${id}`,
+    description: `create ${name} of a ${kind.kind}`,
+    query: WRITE,
+    body: definition,
+    responses: { 200: definition, 201: definition, 202: definition },
+  });
+  return [creation, ...operations];
 }
 
 /** Read, replace and patch: the same for an object and for its subresources. */
@@ -401,19 +432,15 @@ function connectOperations(
     prefix,
     scoped,
     name,
-    gvk,
     make,
-  }: { path: string; prefix: string; scoped: string; name: string; gvk: object; make: Maker },
+  }: { path: string; prefix: string; scoped: string; name: string; make: Maker },
 ): Operation[] {
-  return verbs.flatMap((verb) => {
-    const method = METHODS[verb];
-    if (!method) return [];
-    const isLog = name === 'log';
-    const query = isLog ? LOG : (CONNECT[name] ?? ['path']);
-    return make({
+  const isLog = name === 'log';
+  const query = isLog ? LOG : (CONNECT[name] ?? ['path']);
+  const one = (verb: string, method: Operation['method']): Operation =>
+    make({
       path,
       method,
-      gvk,
       action: isLog ? 'get' : 'connect',
       id: isLog
         ? `read${prefix}${scoped}Log`
@@ -422,6 +449,13 @@ function connectOperations(
       query,
       responses: { 200: '' },
     });
+  return verbs.flatMap((verb) => {
+    const method = METHODS[verb];
+    if (!method) return [];
+    const operation = one(verb, method);
+    if (name !== 'proxy') return [operation];
+    const deeper = { path: `${path}/{path}`, id: `${operation.id}WithPath` };
+    return [operation, { ...operation, ...deeper }];
   });
 }
 

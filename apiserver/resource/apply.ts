@@ -58,16 +58,16 @@ export async function applyResource(call: Call, options: PatchOptions): Promise<
 }
 
 /** The merged object is read like a body; then its fields get their owners. */
-function decodeMerged(call: Call, { object, settle }: Applied): KubeObject {
+function decodeMerged(call: Call, merged: Applied): KubeObject {
   const { server, kind, info } = call;
-  const decoded = cloneJson(object);
+  const decoded = cloneJson(merged.object);
   const { typeErrors } = conform(decoded, server.scheme.schemaOf(kind), server.scheme.definitions);
   const [typeError] = typeErrors;
   if (typeError !== undefined) throw badRequestError(typeError);
   nameObject(decoded, info.name);
   placeObject(decoded, kind, info.namespace);
   kind.defaults?.(decoded);
-  settle(decoded);
+  merged.settle(decoded);
   return decoded;
 }
 
