@@ -10,6 +10,7 @@ import { selfSubjectAccessReview } from '#api/authorization/self-subject-access-
 import { selfSubjectRulesReview } from '#api/authorization/self-subject-rules-review.ts';
 import { subjectAccessReview } from '#api/authorization/subject-access-review.ts';
 import { horizontalPodAutoscaler } from '#api/autoscaling/horizontal-pod-autoscaler.ts';
+import { horizontalPodAutoscalerV1 } from '#api/autoscaling/hpa-v1.ts';
 import { cronJob } from '#api/batch/cron-job.ts';
 import { job } from '#api/batch/job.ts';
 import { lease } from '#api/coordination/lease.ts';
@@ -89,6 +90,7 @@ export const builtinKinds: readonly Kind[] = [
   selfSubjectRulesReview,
   subjectAccessReview,
   horizontalPodAutoscaler,
+  horizontalPodAutoscalerV1,
   cronJob,
   job,
   ingressClass,

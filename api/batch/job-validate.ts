@@ -169,7 +169,8 @@ function checkExitCodes(
 ): void {
   const requirement = rule.onExitCodes;
   if (!requirement) return;
-  const { operator, values = [], containerName } = requirement;
+  const { operator, containerName } = requirement;
+  const values = requirement.values ?? [];
   if (!operator) errors.push(required(`${path}.operator`, 'valid values: "In", "NotIn"'));
   else checkEnum(errors, `${path}.operator`, operator, ['In', 'NotIn']);
   if (containerName !== undefined && !names.has(containerName)) {

@@ -25,7 +25,7 @@ export const priorityClass = defineKind<PriorityClass>({
   scope: 'Cluster',
   schema: 'V1PriorityClass',
   fieldRules: [schedulingRules, metaRules],
-  generation: 'spec',
+  generation: 'none',
   ageColumn: false,
   columns: [
     {
@@ -48,6 +48,10 @@ export const priorityClass = defineKind<PriorityClass>({
     object.value ??= 0;
     object.preemptionPolicy ??= 'PreemptLowerPriority';
     if (object.globalDefault === false) delete object.globalDefault;
+  },
+  // The generation is one and stays so, although the description may change.
+  prepareForCreate(object) {
+    object.metadata.generation = 1;
   },
   validate(object) {
     const errors: Errors = [];
