@@ -1,3 +1,4 @@
+import { trackManagedFields } from '#api/apply.ts';
 import { type FieldError, invalid } from '#api/field-error.ts';
 import { badRequestError, conflictError, invalidError, notFoundError } from '#api/status.ts';
 import type { KubeObject, Node, Pod, ServiceAccount } from '#api/types.ts';
@@ -42,8 +43,9 @@ export const serviceAccountToken: SubresourceHandler = {
     checkPlace(body, request);
     body.metadata = { ...body.metadata, name, namespace };
     const spec = (body.spec ??= {});
-    if (!spec.audiences?.length) spec.audiences = [...context.tokens.audiences];
     spec.expirationSeconds ??= DEFAULT_SECONDS;
+    const managedFields = ownersOf(body, context, request);
+    if (!spec.audiences?.length) spec.audiences = [...context.tokens.audiences];
     spec.boundObjectRef ??= null;
     checkSpec(body);
     await context.admit({
@@ -61,6 +63,7 @@ export const serviceAccountToken: SubresourceHandler = {
       namespace,
       ...(account.metadata.uid ? { uid: account.metadata.uid } : {}),
       creationTimestamp: timeText(context.clock.now()),
+      ...(managedFields ? { managedFields } : {}),
     };
     // An extended token tells its holder to come back when the time it asked for is over.
     const askedMs = context.clock.now() + (spec.expirationSeconds ?? DEFAULT_SECONDS) * 1000;
@@ -69,6 +72,27 @@ export const serviceAccountToken: SubresourceHandler = {
     return request.answer({ ...body, status }, 201);
   },
 };
+
+/** Who set which fields, as every answer to a write says it, though nothing is stored. */
+function ownersOf(
+  body: TokenRequest,
+  { scheme, clock }: HandlerContext,
+  { as }: HandlerRequest,
+): TokenRequest['metadata']['managedFields'] {
+  const object = { ...body, metadata: {} } as KubeObject;
+  trackManagedFields({
+    old: null,
+    object,
+    schema: { ref: 'io.k8s.api.authentication.v1.TokenRequest' },
+    definitions: scheme.definitions,
+    apiVersion: 'authentication.k8s.io/v1',
+    manager: as.fieldManager ?? 'unknown',
+    subresource: 'token',
+    now: timeText(clock.now()),
+    ignored: undefined,
+  });
+  return object.metadata.managedFields;
+}
 
 const timeText = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;
 
