@@ -72,8 +72,8 @@ export type Outcome = {
 
 export type ExecuteOptions = { api: Api; recorder: EventRecorder; signal?: AbortSignal };
 
-/** Most calls in flight within one `together`. */
-const MAX_TOGETHER = 16;
+/** Most calls in flight for one action that holds others. */
+const MAX_IN_FLIGHT = 32;
 
 /** Does actions in order; the first failure ends the row. Never throws for a failing call. */
 export async function execute(
@@ -97,7 +97,7 @@ async function executeInto(
   options: ExecuteOptions,
 ): Promise<void> {
   if (action.type === 'together') {
-    await inGroups(outcome, action.actions, options, { first: MAX_TOGETHER, stop: false });
+    await inGroups(outcome, action.actions, options, { first: MAX_IN_FLIGHT, stop: false });
     return;
   }
   if (action.type === 'slowStart') {
@@ -132,7 +132,7 @@ async function inGroups(
       outcome.skipped += actions.length - start;
       return;
     }
-    size *= 2;
+    size = Math.min(size * 2, MAX_IN_FLIGHT);
   }
 }
 

@@ -26,8 +26,10 @@ export type Connection = {
   namespace?: string | undefined;
 };
 
-/** Idle connections kept for reuse; watches hold theirs and do not count. */
+/** Idle connections kept for reuse. */
 const MAX_FREE_SOCKETS = 16;
+/** Calls in flight; more wait their turn. Watches and other streams do not count. */
+const MAX_CALLS = 48;
 /** TCP keep-alive probes, so that a watch on a vanished server ends. */
 const TCP_KEEP_ALIVE_MS = 15_000;
 const TOKEN_FRESH_MS = 60_000;
@@ -37,15 +39,18 @@ export function httpsTransport(connection: Connection): Transport {
   const server = new URL(connection.server);
   const prefix = server.pathname.replace(/\/$/, '');
   const secure = server.protocol === 'https:';
-  const agentOptions = {
+  const tls = tlsOptions(connection);
+  const agentOf = (options: http.AgentOptions): http.Agent =>
+    secure ? new https.Agent({ ...options, ...tls }) : new http.Agent(options);
+  const calls = agentOf({
     keepAlive: true,
     keepAliveMsecs: TCP_KEEP_ALIVE_MS,
     maxFreeSockets: MAX_FREE_SOCKETS,
-    scheduling: 'lifo' as const,
-  };
-  const agent = secure
-    ? new https.Agent({ ...agentOptions, ...tlsOptions(connection) })
-    : new http.Agent(agentOptions);
+    maxSockets: MAX_CALLS,
+    scheduling: 'lifo',
+  });
+  // Requests without a time limit are streams that hold their connection for minutes.
+  const streams = agentOf({ keepAlive: false });
   const authorization = authorizationOf(connection);
   const open = secure ? https.request : http.request;
 
@@ -57,7 +62,7 @@ export function httpsTransport(connection: Connection): Transport {
       }
       const credential = authorization();
       const outgoing = open({
-        agent,
+        agent: request.timeoutMs ? calls : streams,
         host: server.hostname.replace(/^\[|\]$/g, ''),
         port: server.port || (secure ? 443 : 80),
         method: request.method,
@@ -80,7 +85,7 @@ export function httpsTransport(connection: Connection): Transport {
         });
       }
       outgoing.once('response', (incoming) => {
-        if (!timeoutMs) incoming.socket.setTimeout(0);
+        if (!timeoutMs) incoming.socket.setKeepAlive(true, TCP_KEEP_ALIVE_MS);
         resolve({
           status: incoming.statusCode ?? 0,
           headers: flatHeaders(incoming.headers),
@@ -100,7 +105,8 @@ export function httpsTransport(connection: Connection): Transport {
     // Only reads are repeated: after a reset nobody knows whether a write has happened.
     request: (request) => send(request, request.method === 'GET'),
     close() {
-      agent.destroy();
+      calls.destroy();
+      streams.destroy();
       return Promise.resolve();
     },
   };
