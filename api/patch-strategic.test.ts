@@ -154,6 +154,8 @@ test('$retainKeys drops what is not named', () => {
     ),
     { volumes: [{ name: 'v', hostPath: {} }] },
   );
+  const cleared = { $retainKeys: ['type'], type: 'Recreate', rollingUpdate: null };
+  assert.deepEqual(patch(target, { strategy: cleared }), { strategy: { type: 'Recreate' } });
   assert.throws(() => patch(target, { strategy: { $retainKeys: [], type: 'x' } }), {
     code: 500,
     message: "patch content doesn't match retainKeys list",

@@ -112,6 +112,8 @@ function obeyRetainKeys(original: PlainObject, patch: PlainObject): void {
       : name.startsWith(DELETE_PRIMITIVES)
         ? name.slice(DELETE_PRIMITIVES.length)
         : name;
+    // A member that the patch takes away need not be one that stays.
+    if (patch[name] === null) continue;
     if (!names.has(member)) throw patchError("patch content doesn't match retainKeys list");
   }
   for (const name of Object.keys(original)) if (!names.has(name)) delete original[name];
