@@ -10,6 +10,7 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
@@ -18,7 +19,7 @@ import { MEDIA, openImageStore } from './image-store.ts';
 import { programFiles } from './program-files.ts';
 import { type TarEntry, tarStream } from './tar.ts';
 
-const dir = mkdtempSync('/tmp/H-oci-');
+const dir = mkdtempSync(join(tmpdir(), 'gantry-oci-'));
 after(() => rmSync(dir, { recursive: true, force: true }));
 
 async function tarBytes(entries: readonly TarEntry[]): Promise<Buffer> {

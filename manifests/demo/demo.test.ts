@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { parseAllDocuments } from 'yaml';
@@ -10,7 +11,7 @@ import { buildDemoImages } from './build-images.ts';
 import { type LoadTick, runLoad, tickLine } from './load.ts';
 
 const here = import.meta.dirname;
-const dir = mkdtempSync('/tmp/H-demo-');
+const dir = mkdtempSync(join(tmpdir(), 'gantry-demo-'));
 const children: ChildProcess[] = [];
 
 after(() => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { readElf } from '#base/oci/elf.ts';
@@ -8,7 +9,7 @@ import { imageArchitecture, openImageStore } from '#base/oci/image-store.ts';
 import { addPauseImage, PAUSE_IMAGE } from './pause.ts';
 import { pauseProgram } from './pause-program.ts';
 
-const dir = mkdtempSync('/tmp/H-pause-');
+const dir = mkdtempSync(join(tmpdir(), 'gantry-pause-'));
 after(() => rmSync(dir, { recursive: true, force: true }));
 
 const runs = ['amd64', 'arm64'].includes(imageArchitecture());

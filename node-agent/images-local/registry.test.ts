@@ -1,13 +1,15 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { MEDIA, openImageStore } from '#base/oci/image-store.ts';
 import { LOCAL_REGISTRY, PAUSE_IMAGE } from './pause.ts';
 import { readRange } from './registry.ts';
 import { type LocalImages, startLocalImages } from './start.ts';
 
-const dir = mkdtempSync('/tmp/H-registry-');
+const dir = mkdtempSync(join(tmpdir(), 'gantry-registry-'));
 const stop = new AbortController();
 let local: LocalImages;
 

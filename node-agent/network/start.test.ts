@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { execFile, execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
@@ -47,7 +48,7 @@ if (process.env[INSIDE] === undefined) {
 }
 
 function defineTests(): void {
-  const dir = mkdtempSync('/tmp/H-network-');
+  const dir = mkdtempSync(join(tmpdir(), 'gantry-network-'));
   const containerdDir = join(dir, 'containerd');
   const cniConfDir = join(dir, 'cni');
   const stop = new AbortController();

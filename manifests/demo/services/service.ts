@@ -20,7 +20,8 @@ export class Refusal extends Error {
 export type Page = { html: string };
 
 const MAX_BODY_BYTES = 64 * 1024;
-const CALL_TIMEOUT_MS = 5_000;
+/** Longer than the five seconds after which a resolver asks again. */
+const CALL_TIMEOUT_MS = 8_000;
 /** After SIGTERM, for the rest of the cluster to learn that this pod is leaving. */
 const DRAIN_MS = Number(process.env.DRAIN_MS ?? 2_000);
 

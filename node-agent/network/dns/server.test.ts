@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import dnsPacket, { type DecodedPacket, type Packet, type Question } from 'dns-packet';
@@ -37,7 +38,7 @@ const view: DnsView = {
   ownNetworks: [parseCidr('10.96.0.0/16')],
 };
 
-const dir = mkdtempSync('/tmp/H-dns-');
+const dir = mkdtempSync(join(tmpdir(), 'gantry-dns-'));
 const stop = new AbortController();
 const clock = manualClock();
 const upstream = createSocket('udp4');
