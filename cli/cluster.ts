@@ -8,6 +8,7 @@ import { createApi } from '#client/http-api.ts';
 import { type Door, inProcessTransport } from '#client/in-process-transport.ts';
 import { paths, removeRecord, writeRecord, writeSettings } from '#cli/data-dir.ts';
 import { startTicks } from '#cli/process.ts';
+import { claimNetwork, releaseNetwork } from '#cli/network-claim.ts';
 import type { ProgressMessage } from '#cli/progress.ts';
 import { UserError } from '#cli/verb.ts';
 
@@ -131,6 +132,7 @@ export async function runCluster(config: ClusterConfig, around: Surroundings): P
     import('#apiserver/kubeconfig.ts'),
   ]);
   writeSettings(config.dataDir, { networkName: config.networkName });
+  claimNetwork(config.networkName, config.dataDir);
   // The API server must outlive the others' last writes, so it has a signal of its own.
   const stopServer = new AbortController();
   const server = await apiserver.start(
@@ -229,6 +231,7 @@ export async function runCluster(config: ClusterConfig, around: Surroundings): P
       if (!signal.aborted) throw error;
     });
     removeRecord(config.dataDir);
+    releaseNetwork(config.networkName);
   }
 }
 

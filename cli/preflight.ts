@@ -1,6 +1,7 @@
 import { accessSync, constants, existsSync, mkdirSync, statfsSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { delimiter, join } from 'node:path';
+import { networkHolder } from '#cli/network-claim.ts';
 
 /** What a node needs from this machine. */
 export type Requirement = {
@@ -30,6 +31,7 @@ const MIN_FREE_BYTES = 512 * 1024 * 1024;
 export type PreflightOptions = {
   dataDir: string;
   ports: readonly { port: number; flag: string; use: string }[];
+  networkName: string;
   /** The runtime is somebody else's: no containerd of our own is needed. */
   ownRuntime: boolean;
   env: Record<string, string | undefined>;
@@ -39,7 +41,7 @@ export type PreflightOptions = {
 
 /** Everything that stands in the way, each with its way out. Empty when the machine is ready. */
 export async function preflight(options: PreflightOptions): Promise<string[]> {
-  const { dataDir, ports, ownRuntime, env, platform, uid } = options;
+  const { dataDir, ports, networkName, ownRuntime, env, platform, uid } = options;
   if (platform !== 'linux') {
     return [
       `pods run on Linux; this is ${platform}. The API server alone works here: ./gantry apiserver`,
@@ -62,6 +64,13 @@ export async function preflight(options: PreflightOptions): Promise<string[]> {
     );
   }
   problems.push(...checkDisk(dataDir));
+  const holder = networkHolder(networkName, dataDir);
+  if (holder) {
+    problems.push(
+      `the network name ${networkName} is used by the cluster in ${holder}; stop that one ` +
+        '("gantry down --data-dir ..."), or choose other --network-name, --cluster-cidr and ports',
+    );
+  }
   for (const { port, flag, use } of ports) {
     const inUse = await portProblem(port);
     if (inUse)

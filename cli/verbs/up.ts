@@ -51,6 +51,7 @@ async function run(flags: Flags): Promise<void> {
       { port: config.securePort, flag: '--secure-port', use: 'API server' },
       { port: config.agentPort, flag: '--kubelet-port', use: 'node agent' },
     ],
+    networkName: config.networkName,
     ownRuntime: config.runtimeEndpoint === undefined,
     env: process.env,
     platform: process.platform,
