@@ -77,12 +77,9 @@ export class PodRuntimes {
 
   /** Every pod of which the runtime has something. */
   pods(): KnownPod[] {
-    return [...this.#pods.values()].map(({ uid, name, namespace }) => ({
-      uid,
-      name,
-      namespace,
-      state: this.get(uid),
-    }));
+    return [...this.#pods.values()]
+      .filter(({ sandboxes, containers }) => sandboxes.size + containers.size > 0)
+      .map(({ uid, name, namespace }) => ({ uid, name, namespace, state: this.get(uid) }));
   }
 
   /** Finds a container by its id. */

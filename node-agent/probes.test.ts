@@ -9,7 +9,7 @@ import { PROBE_START, Probes, probeStep, verdictOf } from '#node-agent/probes.ts
 
 const results = (probe: Probe, outcomes: string): string[] => {
   let state = PROBE_START;
-  return [...outcomes].map((o) => {
+  return outcomes.split('').map((o) => {
     state = probeStep(state, o === '+', probe);
     return state.result;
   });

@@ -399,7 +399,7 @@ async function makeServices(
 }
 
 /** Own to this node of this data directory: several clusters can share a machine. */
-function cgroupPrefix(nodeName: string, rootDir: string): string {
+export function cgroupPrefix(nodeName: string, rootDir: string): string {
   const hash = createHash('sha256').update(resolve(rootDir)).digest('hex').slice(0, 8);
   return `gantry/${nodeName}-${hash}`;
 }

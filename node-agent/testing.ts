@@ -9,7 +9,7 @@ import { startLocalImages } from '#node-agent/images-local/start.ts';
 import { connectContainerd, type RuntimeClient } from '#node-agent/runtime/containerd.ts';
 import { detectHost, missingForContainerd } from '#node-agent/runtime/containerd-config.ts';
 import { ensureContainerd, stopContainerd } from '#node-agent/runtime/containerd-daemon.ts';
-import { clearNode, start } from '#node-agent/start.ts';
+import { cgroupPrefix, clearNode, start } from '#node-agent/start.ts';
 
 /** A small image with a shell, made of the machine's own static busybox. */
 export const TEST_IMAGE = 'gantry.internal/test/busybox:1';
@@ -117,6 +117,7 @@ export type TestNode = {
   dir: string;
   nodeName: string;
   rootDir: string;
+  cgroupPrefix: string;
   port: number;
   /** Ends the agent and starts another on the same data, as after a crash or an upgrade. */
   restart(meanwhile?: () => Promise<void>): Promise<void>;
@@ -180,6 +181,7 @@ export async function startTestNode(options: TestNodeOptions): Promise<TestNode>
     dir,
     nodeName,
     rootDir,
+    cgroupPrefix: cgroupPrefix(nodeName, rootDir),
     get port() {
       return current.agent.port();
     },
