@@ -2,7 +2,7 @@ import type { Report } from '#api/conform-report.ts';
 import { arrayOf, mapOf, scalarOf, specialOf } from '#api/conform-values.ts';
 import { isPlainObject } from '#api/json.ts';
 import type { Definitions, Schema } from '#api/schema.ts';
-import { dropsZero, isNullTime } from '#api/zero-values.ts';
+import { dropsZero, isNullTime, isSilentDefault } from '#api/zero-values.ts';
 
 /**
  * One schema node as a function. It checks a value, reports findings, and returns what shall stand
@@ -105,7 +105,9 @@ function structOf(schema: Schema, definitions: Definitions, definition: string):
   for (const [name, property] of Object.entries(schema.properties ?? {})) {
     const { check } = nodeOf(property, definitions, '');
     const keepNull = isNullTime(definition, name);
-    const isOptional = isBuiltin && !required.has(name) && property.default === undefined;
+    const isSilent = isBuiltin && !required.has(name) && isSilentDefault(definition, name);
+    const isOptional =
+      isBuiltin && !required.has(name) && (property.default === undefined || isSilent);
     fields.set(name, {
       check,
       keepNull,
@@ -116,7 +118,7 @@ function structOf(schema: Schema, definitions: Definitions, definition: string):
       dropZero: isOptional && isScalar(property) && dropsZero(definition, name, property.type),
     });
     if (keepNull) fillers.push({ name, make: () => null });
-    const filler = fillerOf(name, property, check);
+    const filler = isSilent ? undefined : fillerOf(name, property, check);
     if (filler) fillers.push(filler);
   }
   const owner = definition === '' ? '' : lastName(definition);

@@ -148,7 +148,7 @@ test('values take their canonical form', () => {
   assert.deepEqual(run(kinds.pod, object), { unknown: [], typeErrors: [] });
   assert.deepEqual(object.spec.containers[0]?.resources.limits, { cpu: '500m', memory: '1Gi' });
   assert.equal(object.metadata.creationTimestamp, '2024-05-01T10:00:00Z');
-  const lease = { spec: { renewTime: '2024-05-01T10:00:00Z' } };
+  const lease = { spec: { renewTime: '2024-05-01T12:00:00.000000+02:00' } };
   run(kinds.lease, lease);
   assert.equal(lease.spec.renewTime, '2024-05-01T10:00:00.000000Z');
 });

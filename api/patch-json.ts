@@ -39,6 +39,17 @@ export function asOperations(value: unknown): JsonPatchOperation[] {
   return value as JsonPatchOperation[];
 }
 
+const MEMBERS = new Set(['op', 'path', 'from', 'value']);
+
+/** What strict field validation finds in operations. */
+export function unknownMembers(operations: readonly JsonPatchOperation[]): string[] {
+  return operations.flatMap((operation, index) =>
+    Object.keys(operation)
+      .filter((name) => !MEMBERS.has(name))
+      .map((name) => `unknown field "[${index}].${name}"`),
+  );
+}
+
 /** Upstream answers every operation that cannot be done with this one text; ours is its cause. */
 const rejected = (why: string): Error =>
   new StatusError(

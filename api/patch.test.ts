@@ -87,6 +87,8 @@ test('patch bodies are read with the refusals clients know', () => {
   }
   const { duplicates } = readPatch('merge', bytes('{"a":1,"a":2}'), { findDuplicates: true });
   assert.deepEqual(duplicates, ['a']);
+  const noted = readPatch('json', bytes('[{"op":"test","path":"/a","value":1,"comment":"why"}]'));
+  assert.deepEqual(noted.unknown, ['unknown field "[0].comment"']);
 });
 
 test('merge patches (the examples of RFC 7386)', () => {

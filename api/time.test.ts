@@ -13,11 +13,19 @@ import {
 test('times are canonical: UTC, seconds or microseconds', () => {
   assert.equal(canonicalTime('2024-05-01T10:00:00Z'), '2024-05-01T10:00:00Z');
   assert.equal(canonicalTime('2024-05-01T12:00:00.9+02:00'), '2024-05-01T10:00:00Z');
-  assert.equal(canonicalMicroTime('2024-05-01T10:00:00Z'), '2024-05-01T10:00:00.000000Z');
   assert.equal(
-    canonicalMicroTime('2024-05-01T12:00:00.1234567+02:00'),
+    canonicalMicroTime('2024-05-01T12:00:00.123456+02:00'),
     '2024-05-01T10:00:00.123456Z',
   );
+  for (const [text, rest, wanted] of [
+    ['2024-05-01T10:00:00Z', 'Z', '.000000'],
+    ['2024-05-01T10:00:00.123Z', '.123Z', '.000000'],
+    ['2024-05-01T10:00:00.1234567Z', '7Z', 'Z07:00'],
+  ]) {
+    assert.throws(() => canonicalMicroTime(String(text)), {
+      message: `parsing time "${text}" as "2006-01-02T15:04:05.000000Z07:00": cannot parse "${rest}" as "${wanted}"`,
+    });
+  }
   assert.equal(formatTime(parseTime('2024-05-01T10:00:00Z')), '2024-05-01T10:00:00Z');
   assert.equal(formatMicroTime(1), '1970-01-01T00:00:00.001000Z');
   assert.equal(canonicalTime('2024-02-29T00:00:00Z'), '2024-02-29T00:00:00Z');

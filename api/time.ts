@@ -30,13 +30,13 @@ export function canonicalTime(text: string): string {
   return formatTime(Math.floor(ms / 1000) * 1000);
 }
 
-/** To the microsecond in UTC. Throws TimeError. */
+/** To the microsecond in UTC; all six digits have to be there. Throws TimeError. */
 export function canonicalMicroTime(text: string): string {
   const ms = parseTime(text);
-  if (Number.isNaN(ms) || !isRealDay(text)) {
+  const fraction = SHAPE.exec(text)?.[7] ?? '';
+  if (Number.isNaN(ms) || !isRealDay(text) || fraction.length !== 6) {
     throw new TimeError(explain(text, '2006-01-02T15:04:05.000000Z07:00'));
   }
-  const fraction = (SHAPE.exec(text)?.[7] ?? '').padEnd(6, '0').slice(0, 6);
   return `${formatTime(Math.floor(ms / 1000) * 1000).slice(0, -1)}.${fraction}Z`;
 }
 
@@ -46,6 +46,15 @@ function isRealDay(text: string): boolean {
   if (month < 1 || month > 12 || day < 1) return false;
   return day <= 28 || day <= new Date(Date.UTC(year, month, 0)).getUTCDate();
 }
+
+/** The last of the clock's parts: with a fixed number of digits, or with any. */
+const secondsOf = (layout: string): [RegExp, string][] =>
+  layout.includes('.')
+    ? [
+        [/^\d\d/, '05'],
+        [/^[.,]\d{6}/, '.000000'],
+      ]
+    : [[/^\d\d(?:[.,]\d+)?/, '05']];
 
 /** The part that does not fit, and what should stand there, as Go's time.Parse tells it. */
 function explain(text: string, layout: string): string {
@@ -60,7 +69,7 @@ function explain(text: string, layout: string): string {
     [/^:/, ':'],
     [/^\d\d/, '04'],
     [/^:/, ':'],
-    [/^\d\d(?:[.,]\d+)?/, '05'],
+    ...secondsOf(layout),
     [/^(?:Z|[+-]\d\d:\d\d)/, 'Z07:00'],
   ];
   let rest = text;

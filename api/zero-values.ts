@@ -193,6 +193,14 @@ const keptStrings = lists(KEPT_STRINGS);
 const dropped = lists(DROPPED);
 const nullTimes = lists(NULL_TIMES);
 
+/** A reference without a name has no `name`, although its default is said to be empty. */
+const NAMELESS = /\.(ConfigMap\w*|Secret\w*|LocalObjectReference)$/;
+
+/** True when the described default is a zero that is never written. */
+export const isSilentDefault = (definition: string, field: string): boolean =>
+  (field === 'name' && NAMELESS.test(definition)) ||
+  (dropped.get(shortName(definition))?.has(field) ?? false);
+
 /** True when this time is null, and not absent, while it is not set. */
 export const isNullTime = (definition: string, field: string): boolean =>
   nullTimes.get(shortName(definition))?.has(field) ?? false;

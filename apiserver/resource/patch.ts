@@ -68,6 +68,8 @@ export type RequestPatch = {
   type: 'json' | 'merge' | 'strategic';
   value: unknown;
   duplicates: readonly string[];
+  /** Members of JSON Patch operations that mean nothing. */
+  unknown: readonly string[];
 };
 
 /** The request's body as a patch. Throws StatusError 400 and 415. */
@@ -78,10 +80,10 @@ export function readRequestPatch(
   const type = patchTypeOf(request.headers['content-type'], kind);
   if (type === 'apply') throw badRequestError('apply is not served here');
   const findDuplicates = fieldValidation !== 'Ignore';
-  const { value, duplicates } = readPatch(type, request.body ?? new Uint8Array(), {
+  const { value, duplicates, unknown } = readPatch(type, request.body ?? new Uint8Array(), {
     findDuplicates,
   });
-  return { type, value, duplicates };
+  return { type, value, duplicates, unknown };
 }
 
 /** The stored object with the patch in it, read as a body would be. */
@@ -104,7 +106,7 @@ export function applyPatched(
   const { unknown, typeErrors } = conform(patched, schema, definitions);
   const [typeError] = typeErrors;
   if (typeError !== undefined) throw undecodable(shown, typeError);
-  const faults = strictFaults(unknown, patch.duplicates);
+  const faults = strictFaults([...patch.unknown, ...unknown.sort()], patch.duplicates);
   if (faults.length > 0 && options.fieldValidation === 'Strict') {
     throw undecodable(shown, `strict decoding error: ${faults.join(', ')}`);
   }
