@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { seededRandom } from '#base/random.ts';
 import { applyPatch, ignoredPaths, trackManagedFields } from '#api/apply.ts';
 import { readApplied } from '#api/apply-config.ts';
 import { conform } from '#api/conform.ts';
@@ -321,4 +322,33 @@ test('bodies have to be one object of the kind', () => {
     message:
       'error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  line 6: key "k" already set in map',
   });
+});
+
+test('applying is idempotent, owns only what is there, and gives back what it took', () => {
+  const random = seededRandom(3);
+  const pick = (names: string): string[] => names.split('').filter(() => random() < 0.5);
+  const randomConfig = () => {
+    const containers = pick('abc').map((name) => ({
+      name,
+      image: `x:${Math.floor(random() * 2)}`,
+      env: pick('xyz').map((key) => ({ name: key, value: String(Math.floor(random() * 2)) })),
+    }));
+    return withContainers({ name: 'main', image: 'm' }, ...containers);
+  };
+  for (let round = 0; round < 60; round++) {
+    let live = apply('base', withContainers({ name: 'main', image: 'm' }));
+    const start = JSON.stringify(containersOf(live));
+    for (const manager of ['m1', 'm2', 'm1', 'm3', 'm2']) {
+      const wanted = randomConfig();
+      live = apply(manager, wanted, { live, force: true });
+      assert.deepEqual(apply(manager, wanted, { live }), live, 'the same again changes nothing');
+      const byName = new Map(containersOf(live).map((container) => [container.name, container]));
+      assert.equal(byName.size, containersOf(live).length, 'no item twice');
+      for (const container of containersOf(wanted as unknown as KubeObject)) {
+        assert.equal(byName.get(container.name)?.['image'], container['image']);
+      }
+    }
+    for (const manager of ['m1', 'm2', 'm3']) live = apply(manager, deployment({}), { live });
+    assert.equal(JSON.stringify(containersOf(live)), start, 'what nobody wants any more is gone');
+  }
 });

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, readdirSync, utimesSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import type { Schema } from '#api/schema.ts';
@@ -348,7 +348,11 @@ export const MODELS_FILE: string = join(dirname(import.meta.dirname), '.generate
 export function writeModels(): boolean {
   const { version } = locatePackage();
   const known = readModelsFile();
-  if (known?.source === `${version}/${EXTRACTION}`) return false;
+  if (known?.source === `${version}/${EXTRACTION}`) {
+    // The date tells `make setup` that it has been looked at.
+    utimesSync(MODELS_FILE, new Date(), new Date());
+    return false;
+  }
   mkdirSync(dirname(MODELS_FILE), { recursive: true });
   writeFileSync(MODELS_FILE, JSON.stringify(extractModels()));
   return true;
