@@ -82,6 +82,9 @@ export async function listen(config: ServerConfig): Promise<HttpsServer> {
     },
     (request, response) => void answerHttp1(config.handle, request, response, peerOf),
   );
+  // A server that does not listen itself tracks no connections, and then neither enforces the
+  // timeouts above nor finds the idle ones to close.
+  http1.emit('listening');
   http1.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     const own = new Http1Request(request, null, peerOf(socket));
     socket.on('error', () => socket.destroy());
