@@ -1,6 +1,6 @@
 import type { Report } from '#api/conform-report.ts';
 import { arrayOf, mapOf, scalarOf, specialOf } from '#api/conform-values.ts';
-import { isPlainObject } from '#api/json.ts';
+import { cloneJson, isPlainObject } from '#api/json.ts';
 import type { Definitions, Schema } from '#api/schema.ts';
 import { dropsZero, isNullTime, isSilentDefault } from '#api/zero-values.ts';
 
@@ -179,5 +179,5 @@ function fillerOf(name: string, property: Schema, check: Check): Filler | undefi
   if (value === undefined) return undefined;
   if (typeof value !== 'object' || value === null) return { name, make: () => value };
   // Defaults that are objects have defaults of their own inside.
-  return { name, make: (report) => check(structuredClone(value), report) };
+  return { name, make: (report) => check(cloneJson(value), report) };
 }
