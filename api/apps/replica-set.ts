@@ -23,7 +23,6 @@ export const replicaSet = defineKind<ReplicaSet>({
   fieldRules: [appsRules, ...podRules],
   generation: 'spec',
   subresources: { status: { type: 'status', validateUpdate: validateStatus }, scale: SCALE },
-  selectableFields: { 'status.replicas': (object) => String(object.status?.replicas ?? 0) },
   ageColumn: false,
   columns: [
     integer('Desired', (object) => object.spec?.replicas ?? 0, 'V1ReplicaSetSpec.replicas'),

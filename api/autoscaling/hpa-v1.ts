@@ -41,6 +41,11 @@ const isCpuTarget = (metric: Metric): boolean =>
 const compact = <T extends object>(object: T): T =>
   Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as T;
 
+const toOldCondition = (one: NonNullable<Status['conditions']>[number]): object => {
+  const { type, status, lastTransitionTime, reason, message } = one;
+  return { type, status, lastTransitionTime, reason, message };
+};
+
 /** What v1 has no field for goes into annotations. */
 function fromStored(object: KubeObject): KubeObject {
   const { spec, status } = object as unknown as HorizontalPodAutoscaler;
@@ -51,7 +56,9 @@ function fromStored(object: KubeObject): KubeObject {
   if (others.length > 0) annotations[METRICS] = JSON.stringify(others);
   const current = status?.currentMetrics ?? [];
   if (current.length > 0) annotations[CURRENT] = JSON.stringify(current.map(toOldStatus));
-  if (status?.conditions?.length) annotations[CONDITIONS] = JSON.stringify(status.conditions);
+  if (status?.conditions?.length) {
+    annotations[CONDITIONS] = JSON.stringify(status.conditions.map(toOldCondition));
+  }
   if (spec?.behavior) annotations[BEHAVIOR] = JSON.stringify(capitalized(spec.behavior));
   const currentCpu = current.find((one) => one.resource?.name === 'cpu')?.resource?.current;
   const oldSpec: OldSpec = compact({
@@ -181,6 +188,7 @@ export const horizontalPodAutoscalerV1 = defineKind({
     const spec = (object['spec'] ??= {}) as Partial<OldSpec>;
     const status = (object['status'] ??= {}) as Partial<OldStatus>;
     spec.minReplicas ??= 1;
+    if (!object.metadata.annotations?.[METRICS]) spec.targetCPUUtilizationPercentage ??= 80;
     status.currentReplicas ??= 0;
     status.desiredReplicas ??= 0;
   },

@@ -39,7 +39,7 @@ export function prepareJob(object: Job): void {
   const { spec, metadata } = object;
   if (!spec || spec.manualSelector) return;
   const template = (spec.template.metadata ??= {});
-  const shared = template.labels !== undefined && sameMeaning(metadata.labels, template.labels);
+  const shared = sameMeaning(metadata.labels ?? {}, template.labels ?? {});
   const { uid = '', name = '' } = metadata;
   template.labels = {
     ...template.labels,

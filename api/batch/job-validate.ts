@@ -276,7 +276,8 @@ function checkTemplate(errors: Errors, object: Job, old: Job): void {
   if (sameMeaning(now, before)) return;
   const waiting = old.spec?.suspend && !old.status?.startTime;
   if (waiting && now && before && sameMeaning(withScheduling(now, before), before)) return;
-  errors.push(invalid('spec.template', now ?? null, 'field is immutable'));
+  if (waiting) errors.push(invalid('spec.template.spec', now?.spec ?? null, 'field is immutable'));
+  else errors.push(invalid('spec.template', now ?? null, 'field is immutable'));
 }
 
 function withScheduling(now: PodTemplateSpec, before: PodTemplateSpec): PodTemplateSpec {

@@ -20,7 +20,7 @@ const FINALIZE: Subresource = {
   type: 'handler',
   verbs: ['update'],
   prepareForUpdate: (object, old) => keepStatus(object, old),
-  validateUpdate: (object) => checkFinalizers(object as Namespace),
+  validateUpdate: (object) => checkFinalizers(object as Namespace, (i) => `spec.finalizers[${i}]`),
 };
 
 /** A namespace is Terminating exactly while it is being deleted. */
@@ -38,11 +38,11 @@ const NAMESPACE_STATUS: Subresource = {
   },
 };
 
-function checkFinalizers({ spec }: Namespace): Errors {
+function checkFinalizers({ spec }: Namespace, at: (i: number) => string): Errors {
   const errors: Errors = [];
   for (const [i, finalizer] of (spec?.finalizers ?? []).entries()) {
-    checkQualifiedName(errors, `spec.finalizers[${i}]`, finalizer);
-    checkStandardFinalizer(errors, `spec.finalizers[${i}]`, finalizer);
+    checkQualifiedName(errors, at(i), finalizer);
+    checkStandardFinalizer(errors, at(i), finalizer);
   }
   return errors;
 }
@@ -81,7 +81,7 @@ export const namespace = defineKind<Namespace>({
       : [...finalizers, FINALIZER];
   },
   validateName: nameIsDnsLabel,
-  validate: checkFinalizers,
+  validate: (object) => checkFinalizers(object, () => 'spec.finalizers'),
   /** A namespace is empty before it goes: its controller takes the finalizers away. */
   heldBack: (object) => (object.spec?.finalizers?.length ?? 0) > 0,
   prepareForDelete(object) {

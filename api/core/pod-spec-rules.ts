@@ -25,8 +25,7 @@ export const podSpecRules: FieldRules = rulesOf({
   },
   V1Capabilities: { add: atomicList, drop: atomicList },
   V1ClusterTrustBundleProjection: { path: emptyText },
-  V1ConfigMapEnvSource: { name: emptyText },
-  V1ConfigMapKeySelector: { '': atomicMap, key: emptyText, name: emptyText },
+  V1ConfigMapKeySelector: { '': atomicMap, key: emptyText },
   V1Container: {
     args: atomicList,
     command: atomicList,
@@ -77,7 +76,7 @@ export const podSpecRules: FieldRules = rulesOf({
   V1HTTPHeader: { name: emptyText, value: emptyText },
   V1HostAlias: { hostnames: atomicList, ip: emptyText },
   V1Lifecycle: { stopSignal: stopSignals },
-  V1LocalObjectReference: { '': atomicMap, name: emptyText },
+  V1LocalObjectReference: { '': atomicMap },
   V1NodeAffinity: { preferredDuringSchedulingIgnoredDuringExecution: atomicList },
   V1NodeSelector: { '': atomicMap, nodeSelectorTerms: atomicList },
   V1NodeSelectorRequirement: {
@@ -136,8 +135,7 @@ export const podSpecRules: FieldRules = rulesOf({
   V1SeccompProfile: {
     type: { ...oneOf('Localhost', 'RuntimeDefault', 'Unconfined'), ...emptyText },
   },
-  V1SecretEnvSource: { name: emptyText },
-  V1SecretKeySelector: { '': atomicMap, key: emptyText, name: emptyText },
+  V1SecretKeySelector: { '': atomicMap, key: emptyText },
   V1SecurityContext: { procMount: oneOf('Default', 'Unmasked') },
   V1SleepAction: { seconds: zero },
   V1Sysctl: { name: emptyText, value: emptyText },

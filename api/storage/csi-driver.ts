@@ -25,7 +25,7 @@ export const csiDriver = defineKind<CSIDriver>({
   scope: 'Cluster',
   schema: 'V1CSIDriver',
   fieldRules: [storageRules, metaRules],
-  generation: 'none',
+  generation: 'spec',
   unconditionalUpdate: false,
   returnsDeleted: true,
   columns: [

@@ -44,10 +44,10 @@ export const csiNode = defineKind<CSINode>({
   validateUpdate(object, old) {
     const errors: Errors = [];
     const stored = new Map((old.spec?.drivers ?? []).map((driver) => [driver.name, driver]));
-    for (const [i, driver] of (object.spec?.drivers ?? []).entries()) {
+    for (const driver of object.spec?.drivers ?? []) {
       const before = stored.get(driver.name);
       if (before && !sameMeaning({ ...driver, allocatable: 0 }, { ...before, allocatable: 0 })) {
-        errors.push(invalid(`spec.drivers[${i}]`, driver, 'field is immutable'));
+        errors.push(invalid('spec.drivers', object.spec.drivers, 'field is immutable'));
       }
     }
     return errors;
