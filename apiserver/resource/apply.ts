@@ -23,15 +23,32 @@ const MAX_ATTEMPTS = 5;
  * would change, and what reading, admission and validation say.
  */
 export async function applyResource(call: Call, options: PatchOptions): Promise<Updated> {
-  const { server, kind, info, request } = call;
+  return applyConfig(call, readAppliedBody(call, call.kind, options), options);
+}
+
+/** The body, as an object of `kind`: the resource's own or its subresource's. */
+export function readAppliedBody(
+  { info, request }: Call,
+  kind: { group: string; version: string; kind: string },
+  options: PatchOptions,
+): KubeObject {
   if (!info.query.get('fieldManager')) {
     throw invalidError({ group: 'meta.k8s.io', kind: 'PatchOptions' }, '', [
       required('fieldManager', 'is required for apply patch'),
     ]);
   }
-  const applied = readApplied(request.body ?? new Uint8Array(), kind, {
+  return readApplied(request.body ?? new Uint8Array(), kind, {
     strict: options.fieldValidation === 'Strict',
   });
+}
+
+/** Applies a configuration of the resource's kind through the request's subresource. */
+export async function applyConfig(
+  call: Call,
+  applied: KubeObject,
+  options: PatchOptions,
+): Promise<Updated> {
+  const { server, kind, info } = call;
   const merge = (live: KubeObject | null): KubeObject =>
     decodeMerged(
       call,

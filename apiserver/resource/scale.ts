@@ -1,3 +1,4 @@
+import { apiVersionOf } from '#api/kind.ts';
 import type { Kind, Subresource } from '#api/kind.ts';
 import { isPlainObject } from '#api/json.ts';
 import { notFoundError } from '#api/status.ts';
@@ -5,7 +6,9 @@ import type { KubeObject, Scale } from '#api/types.ts';
 import type { ServerResponse } from '#apiserver/request.ts';
 import { answerObject } from '#apiserver/resource/answer.ts';
 import { decodeObject } from '#apiserver/resource/decode.ts';
-import { applyPatched, readRequestPatch } from '#apiserver/resource/patch.ts';
+import { applyConfig, readAppliedBody } from '#apiserver/resource/apply.ts';
+import { applyPatched, patchTypeOf, readRequestPatch } from '#apiserver/resource/patch.ts';
+import type { PatchOptions } from '#apiserver/resource/patch.ts';
 import { readWriteOptions } from '#apiserver/resource/request-options.ts';
 import { nameOf } from '#apiserver/resource/server-context.ts';
 import type { WriteOptions } from '#apiserver/resource/server-context.ts';
@@ -62,6 +65,9 @@ export async function putScale(call: Call): Promise<ServerResponse> {
 export async function patchScale(call: Call): Promise<ServerResponse> {
   const { kind, info, request, user } = call;
   const options = readWriteOptions(info, request, user, 'PatchOptions');
+  if (patchTypeOf(request.headers['content-type'], kind) === 'apply') {
+    return applyScale(call, options);
+  }
   const patch = readRequestPatch(call, options);
   return writeScale(call, options, (current) => {
     const object = applyPatched(call, patch, current, SCALE, SCALE_SCHEMA, options);
@@ -69,6 +75,25 @@ export async function patchScale(call: Call): Promise<ServerResponse> {
     placeObject(object, kind, info.namespace);
     return object;
   });
+}
+
+/** Applying a scale is applying the one field of the object that it stands for. */
+async function applyScale(call: Call, options: PatchOptions): Promise<ServerResponse> {
+  const { kind, info } = call;
+  const format = formatOf(call);
+  const part = partOf(kind);
+  const scale = readAppliedBody(call, SCALE, options);
+  nameObject(scale, info.name);
+  const { name, resourceVersion } = scale.metadata;
+  const config: KubeObject = {
+    apiVersion: apiVersionOf(kind),
+    kind: kind.kind,
+    metadata: { ...(name ? { name } : {}), ...(resourceVersion ? { resourceVersion } : {}) },
+  };
+  const replicas = (scale as Scale).spec?.replicas;
+  if (replicas !== undefined) setPath(config, part.specReplicasPath, replicas);
+  const written = await applyConfig(call, config, options);
+  return answerObject(scaleOf(written.object, part), format, 200, options.warnings);
 }
 
 function decodeScale(
