@@ -205,10 +205,7 @@ function isHarmless(action: SimpleAction, error: unknown): boolean {
   if (!isStatusError(error)) return false;
   switch (action.type) {
     case 'create':
-      return (
-        (action.ifExists === 'ignore' && error.reason === 'AlreadyExists') ||
-        isNamespaceTerminating(error)
-      );
+      return action.ifExists === 'ignore' && error.reason === 'AlreadyExists';
     case 'delete':
       // With a uid precondition a conflict says that ours is gone already.
       return (
@@ -225,7 +222,7 @@ function isHarmless(action: SimpleAction, error: unknown): boolean {
   }
 }
 
-/** Whoever creates in a namespace that is going away need not try again. */
+/** A namespace that is going away takes nothing new: no reason to complain, nor to try again. */
 export function isNamespaceTerminating(error: unknown): boolean {
   if (!isStatusError(error, 'Forbidden')) return false;
   return error.status.details?.causes?.some((c) => c.reason === 'NamespaceTerminating') ?? false;
@@ -239,7 +236,7 @@ function announce(
   if (!('announce' in action) || !action.announce) return;
   const { about, success, failure } = action.announce;
   const note = 'error' in result ? failure : success;
-  if (!note) return;
+  if (!note || ('error' in result && isNamespaceTerminating(result.error))) return;
   const message =
     'error' in result
       ? note.message.replace('{error}', messageOf(result.error))

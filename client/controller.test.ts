@@ -118,6 +118,21 @@ test('slow start stops after the batch that failed', async () => {
   ]);
 });
 
+test('a namespace that is going away is told nobody, and not tried again', async () => {
+  const api = simulateApi();
+  const recorder = listRecorder();
+  let tried = 0;
+  api.onWrite(() => {
+    tried += 1;
+    const cause = { reason: 'NamespaceTerminating', message: 'namespace d is being terminated' };
+    throw failure(403, 'Forbidden', 'being terminated', { causes: [cause] });
+  });
+  const outcome = await execute([{ type: 'slowStart', actions: makes(10) }], { api, recorder });
+  assert.equal(tried, 1);
+  assert.equal(outcome.failures.length, 1);
+  assert.deepEqual(recorder.said, []);
+});
+
 test('the first failure ends the row; harmless ones do not count', async () => {
   const api = simulateApi();
   const recorder = listRecorder();

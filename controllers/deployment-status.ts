@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { isStatusError } from '#api/status.ts';
 import { formatTime, parseTime } from '#api/time.ts';
 import type { Deployment, ReplicaSet } from '#api/types.ts';
-import type { Outcome } from '#client/actions.ts';
+import { isNamespaceTerminating, type Outcome } from '#client/actions.ts';
 import { isComplete, NO_LIMIT, type Rollout } from '#controllers/deployment-plan.ts';
 import { isSameTemplate, REVISION, revisionOf } from '#controllers/deployment-revisions.ts';
 import {
@@ -28,6 +28,7 @@ export function nextStatus(
   { outcome, collision, now }: { outcome?: Outcome; collision?: Collision; now: number },
 ): Deployment | undefined {
   const creation = outcome?.failures.find(({ action }) => action.type === 'create');
+  if (creation && isNamespaceTerminating(creation.error)) return undefined;
   const conditions = new Conditions(deployment.status?.conditions ?? [], now);
   notePause(conditions, deployment);
   const status: Status = { ...deployment.status };

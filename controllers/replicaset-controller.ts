@@ -3,7 +3,7 @@ import { errorText } from '#base/log.ts';
 import { matchesLabels } from '#api/labels.ts';
 import { formatTime } from '#api/time.ts';
 import type { Pod, ReplicaSet } from '#api/types.ts';
-import type { Action, Outcome } from '#client/actions.ts';
+import { type Action, isNamespaceTerminating, type Outcome } from '#client/actions.ts';
 import { cacheOf, onController, onSelf, type Plan, runController } from '#client/controller.ts';
 import { pods, replicaSets } from '#client/resources.ts';
 import type { ControllerDefinition } from '#controllers/definition.ts';
@@ -151,7 +151,8 @@ function withoutZeros(status: Partial<Status>): Record<string, unknown> {
 function conditionsAfter(old: readonly Condition[], outcome: Outcome, now: number): Condition[] {
   const others = old.filter((condition) => condition.type !== 'ReplicaFailure');
   const failure = outcome.failures.find(
-    ({ action }) => action.type === 'create' || action.type === 'delete',
+    ({ action, error }) =>
+      (action.type === 'create' || action.type === 'delete') && !isNamespaceTerminating(error),
   );
   if (!failure) return others;
   const before = old.find((condition) => condition.type === 'ReplicaFailure');
