@@ -71,6 +71,8 @@ const SORTS: Record<string, Sort> = {
   broken: { script: 'exit 3', restartPolicy: 'Never', ends: (p) => p.status?.phase === 'Failed' },
 };
 
+const sortOf = (pod: Pod): Sort => SORTS[pod.metadata.name?.split('-')[0] ?? ''] as Sort;
+
 async function create(name: string, sort: Sort, withInit: boolean): Promise<void> {
   const container = (n: string, script: string) => ({
     name: n,
@@ -99,7 +101,8 @@ async function list(): Promise<Pod[]> {
 }
 
 async function until(what: string, ok: () => Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + 90_000;
+  // A container killed five times waits 80 s for its sixth start.
+  const deadline = Date.now() + 120_000;
   while (!(await ok())) {
     if (Date.now() > deadline) {
       const pods = (await list()).map((p) => [
@@ -160,7 +163,6 @@ test(`pods end as specified through deaths of agent, containerd and tasks (seed 
     else killSomeTask(random);
     await new Promise((resolve) => setTimeout(resolve, randomInt(random, 250)));
   }
-  const sortOf = (pod: Pod): Sort => SORTS[pod.metadata.name?.split('-')[0] ?? ''] as Sort;
   await until('as specified', async () =>
     (await list()).every((p) => (p.metadata.deletionTimestamp ? false : sortOf(p).ends(p))),
   );

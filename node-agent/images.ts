@@ -5,13 +5,19 @@ import type { Container, Pod, Secret } from '#api/types.ts';
 import type { EventNote, EventRecorder } from '#client/events.ts';
 import type { Failure } from '#node-agent/pod-observation.ts';
 import { registryAuths } from '#node-agent/registry-auth.ts';
-import type { AuthConfig, Image, ImageService } from '#node-agent/runtime/service.ts';
+import {
+  type AuthConfig,
+  type Image,
+  type ImageService,
+  isRuntimeError,
+} from '#node-agent/runtime/service.ts';
 import { createSlots } from '#node-agent/slots.ts';
 
 /** Source: Kubernetes documentation, "ImagePullBackOff". */
 export const PULL_BACKOFF = { initialMs: 10_000, maxMs: 300_000 };
 /** Pulls at a time: more only share the same network and disk. */
 const PARALLEL_PULLS = 4;
+const RUNTIME_RETRY_MS = 1_000;
 /** Failures remembered, by pod and image. */
 const MAX_REMEMBERED = 1_000;
 
@@ -121,6 +127,11 @@ export function createImages({ service, clock, events, pullSecrets }: ImagesOpti
       } catch (error) {
         signal.throwIfAborted();
         const text = errorText(error);
+        // The runtime is being started again: no fault of the image.
+        if (isRuntimeError(error, 'Unavailable')) {
+          const retryAtMs = clock.now() + RUNTIME_RETRY_MS;
+          return { state: 'failed', reason: 'ImageInspectError', message: text, retryAtMs };
+        }
         const reason = /invalid reference format|couldn't parse image/i.test(text)
           ? 'InvalidImageName'
           : 'ErrImagePull';

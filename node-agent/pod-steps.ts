@@ -173,12 +173,15 @@ export async function createSandbox(ctx: StepContext, step: Step<'create-sandbox
       await runtimes.relist();
     }
     const message = `Failed to create pod sandbox: ${text}`;
-    memory.sandboxFailures++;
+    if (!runtimeAway(error)) memory.sandboxFailures++;
     const retryAtMs = clock.now() + backoffMs(memory.sandboxFailures, SANDBOX_BACKOFF);
     memory.sandbox = { state: 'failed', reason: 'FailedCreatePodSandBox', message, retryAtMs };
     warn(ctx, 'FailedCreatePodSandBox', message);
   }
 }
+
+/** The runtime is being started again: no fault of the pod, so its back-off does not grow. */
+const runtimeAway = (error: unknown): boolean => isRuntimeError(error, 'Unavailable');
 
 async function writeHosts(ctx: StepContext): Promise<void> {
   const { pod, services } = ctx;
@@ -293,7 +296,7 @@ export async function startContainer(
     // A container that was made and could not start has ended; its own back-off holds.
     const record = id ? await services.runtimes.refreshContainer(id, identity) : undefined;
     if (record?.state === 'exited') return;
-    const count = (memory.startFailures.get(name)?.count ?? 0) + 1;
+    const count = (memory.startFailures.get(name)?.count ?? 0) + (runtimeAway(error) ? 0 : 1);
     const retryAtMs = services.clock.now() + backoffMs(count, START_BACKOFF);
     memory.startFailures.set(name, { reason, message: text, retryAtMs, count });
   }

@@ -168,6 +168,7 @@ export async function start(
           podInformer.synced(),
           nodeInformer.synced(),
           informers.of(serviceResource).synced(),
+          informers.of(runtimeClasses).synced(),
         ]),
         own,
       );

@@ -23,7 +23,9 @@ export const emptyDirVolume: VolumeType = {
     }
     // mkdir's mode is cut by the umask; the contract is a directory everyone can write to.
     await chmod(dir, 0o777);
-    await giveToGroup(dir, pod.spec.securityContext?.fsGroup, 'writable');
+    const { fsGroup, fsGroupChangePolicy } = pod.spec.securityContext ?? {};
+    const onlyIfNeeded = fsGroupChangePolicy === 'OnRootMismatch';
+    await giveToGroup(dir, fsGroup, 'writable', { onlyIfNeeded });
     return dir;
   },
 };
