@@ -64,7 +64,9 @@ function documentation(describedBy: string | undefined, kind: Kind, scheme: Sche
   if (model === '') return `Custom resource definition column`;
   const definition = scheme.definitions.get(definitionNamed(model, kind, scheme));
   const property = definition?.properties?.[path.join('.')];
-  return (path.length === 0 ? definition?.description : property?.description) ?? '';
+  const text = (path.length === 0 ? definition?.description : property?.description) ?? '';
+  // The models lost the paragraphs; two spaces are where they were.
+  return text.replaceAll('.  ', '.\n\n');
 }
 
 /** `V1DeploymentSpec` → the definition with that version and name, of the kind's group if many. */

@@ -14,9 +14,6 @@ import { updateObject } from '#apiserver/resource/update.ts';
 import type { Call } from '#apiserver/resource/verbs.ts';
 import { nameObject, placeObject, placeOf } from '#apiserver/resource/verbs.ts';
 
-/** Applies that other writes keep overtaking give up after this many attempts, as upstream. */
-const MAX_ATTEMPTS = 5;
-
 /**
  * Server-side apply of the request's body, which may create the object.
  * Throws StatusError: Invalid without a field manager, Conflict where other managers own what
@@ -68,7 +65,6 @@ export async function applyConfig(
   return updateObject(server, kind, placeOf(call), merge, {
     ...options,
     subresource: info.subresource,
-    attempts: MAX_ATTEMPTS,
     tracked: true,
     ...(info.subresource === '' ? { orCreate: () => createApplied(call, merge) } : {}),
   });

@@ -15,9 +15,6 @@ import { updateObject } from '#apiserver/resource/update.ts';
 import type { Call } from '#apiserver/resource/verbs.ts';
 import { nameObject, placeObject, placeOf } from '#apiserver/resource/verbs.ts';
 
-/** Patches that other writes keep overtaking give up after this many attempts, as upstream. */
-const MAX_ATTEMPTS = 5;
-
 export type PatchType = 'json' | 'merge' | 'strategic' | 'apply';
 
 const TYPES: Readonly<Record<string, PatchType>> = {
@@ -60,7 +57,7 @@ export async function patchResource(call: Call, options: PatchOptions): Promise<
       kind.defaults?.(object);
       return object;
     },
-    { ...options, subresource: info.subresource, attempts: MAX_ATTEMPTS },
+    { ...options, subresource: info.subresource },
   );
 }
 

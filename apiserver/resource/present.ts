@@ -16,7 +16,9 @@ export function includeObjectOf(info: RequestInfo): IncludeObject {
   const asked = info.query.get('includeObject') ?? '';
   if (asked === '' || asked === 'Metadata') return 'Metadata';
   if (asked === 'None' || asked === 'Object') return asked;
-  throw badRequestError(`unrecognized includeObject value: ${JSON.stringify(asked)}`);
+  throw badRequestError(
+    `Unable to convert to Table as requested: includeObject: Invalid value: ${JSON.stringify(asked)}: must be 'Metadata', 'Object', 'None', or empty`,
+  );
 }
 
 /** One object in the form that the client asked for. */

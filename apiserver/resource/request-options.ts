@@ -22,7 +22,8 @@ export function readWriteOptions(
     errors.push(notSupported('dryRun', dryRun, ['All']));
   }
   const fieldValidation = query.get('fieldValidation') ?? '';
-  if (!FIELD_VALIDATIONS.includes(fieldValidation)) {
+  // Deletes read no object; what they say about validation counts for nothing.
+  if (optionsKind !== 'DeleteOptions' && !FIELD_VALIDATIONS.includes(fieldValidation)) {
     errors.push(notSupported('fieldValidation', fieldValidation, FIELD_VALIDATIONS));
   }
   if (errors.length > 0) {

@@ -15,8 +15,8 @@ import { objectAs, toBuffer, toStored } from '#apiserver/resource/views.ts';
 import type { CacheEntry } from '#apiserver/watch-cache-entry.ts';
 import { idOf, storagePrefix, storedKind } from '#apiserver/watch-cache.ts';
 
-/** Unconditional writes that others keep overtaking give up after this many attempts. */
-const MAX_ATTEMPTS = 20;
+/** Writes that others keep overtaking give up after this many attempts: one a group of commits. */
+const MAX_ATTEMPTS = 100;
 
 /** Thrown by `change` is a StatusError; what it returns is the wanted object, the caller's own. */
 export type Change = (old: KubeObject) => KubeObject | Promise<KubeObject>;

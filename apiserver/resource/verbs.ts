@@ -2,6 +2,7 @@ import type { Kind } from '#api/kind.ts';
 import { ALL_VERBS } from '#api/kind.ts';
 import { badRequestError, failure, isStatusError, notFoundError } from '#api/status.ts';
 import type { KubeObject } from '#api/types.ts';
+import { forbiddenBy } from '#apiserver/authz/forbidden.ts';
 import { isTrue } from '#apiserver/request-info.ts';
 import type { Format } from '#apiserver/negotiate.ts';
 import { negotiate } from '#apiserver/negotiate.ts';
@@ -241,6 +242,7 @@ async function updateVerb(call: Call): Promise<ServerResponse> {
       ...(mayCreate
         ? {
             orCreate: () => {
+              requireCreate(call);
               const { resourceVersion: _, ...metadata } = object.metadata;
               return { ...structuredClone(object), metadata };
             },
@@ -249,6 +251,24 @@ async function updateVerb(call: Call): Promise<ServerResponse> {
     },
   );
   return presentWritten(call, written, format, written.created ? 201 : 200, options.warnings);
+}
+
+/** Whoever may change an object may not create it by that: it takes the right to create. */
+export function requireCreate({ server, kind, info, user }: Call): void {
+  const attributes = {
+    user,
+    verb: 'create',
+    group: kind.group,
+    version: kind.version,
+    resource: kind.plural,
+    subresource: '',
+    namespace: info.namespace,
+    name: info.name,
+    isResource: true,
+    path: info.path,
+  };
+  const decision = server.authorizer.authorize(attributes);
+  if (decision.decision !== 'allow') throw forbiddenBy(attributes, decision);
 }
 
 async function patchVerb(call: Call): Promise<ServerResponse> {
