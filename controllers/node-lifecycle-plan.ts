@@ -11,6 +11,8 @@ export const UNREACHABLE = 'node.kubernetes.io/unreachable';
 
 /** A node that has never spoken gets longer. Source: --node-startup-grace-period. */
 const STARTUP_GRACE_MS = 60_000;
+/** So long after a node fell silent it is not given up yet, in case all others follow. */
+const SETTLE_MS = 3000;
 
 type NodeCondition = NonNullable<NonNullable<Node['status']>['conditions']>[number];
 
@@ -145,8 +147,9 @@ function taintsFor(world: NodeWorld, now: number): { wanted: Taint[]; againInMs?
         (taint) =>
           taint.effect === 'NoExecute' && (taint.key === NOT_READY || taint.key === UNREACHABLE),
       );
-      if (wasGivenUp || evictionInMs === 0) wanted.push({ key, effect: 'NoExecute' });
-      else againInMs = evictionInMs;
+      const waitMs = Math.max(evictionInMs, settlesInMs(node, now));
+      if (wasGivenUp || waitMs === 0) wanted.push({ key, effect: 'NoExecute' });
+      else againInMs = waitMs;
     }
   }
   for (const [type, key] of PRESSURES) {
@@ -162,6 +165,14 @@ function taintsFor(world: NodeWorld, now: number): { wanted: Taint[]; againInMs?
   const others = existing.filter((taint) => !OURS.has(nameOf(taint)));
   const all = [...others, ...ours];
   return againInMs === undefined ? { wanted: all } : { wanted: all, againInMs };
+}
+
+/** Nodes that fall silent together are not seen to do so at the same instant. */
+function settlesInMs(node: Node, now: number): number {
+  const ready = condition(node, 'Ready');
+  // Only times that we wrote ourselves can be compared with our clock.
+  if (ready?.status !== 'Unknown') return 0;
+  return Math.max(0, (parseTime(ready.lastTransitionTime ?? '') || 0) + SETTLE_MS - now);
 }
 
 function sameTaints(a: readonly Taint[], b: readonly Taint[]): boolean {
