@@ -3,6 +3,7 @@ import { hostname, networkInterfaces } from 'node:os';
 import { systemClock } from '#base/clock.ts';
 import type { Log } from '#base/log.ts';
 import { runTogether } from '#base/running.ts';
+import type { ApiServer, ApiServerConfig } from '#apiserver/start.ts';
 import type { Api } from '#client/api.ts';
 import { createApi } from '#client/http-api.ts';
 import { type Door, inProcessTransport } from '#client/in-process-transport.ts';
@@ -121,118 +122,140 @@ type Surroundings = {
  */
 export async function runCluster(config: ClusterConfig, around: Surroundings): Promise<void> {
   const { log, signal } = around;
+  const { dataDir, nodeName, nodeIp } = config;
   const startedAt = systemClock.now();
-  const step = (text: string): void =>
-    around.report({ type: 'step', text, elapsedMs: systemClock.now() - startedAt });
-  const [apiserver, controllers, scheduler, nodeAgent, credentials] = await Promise.all([
-    import('#apiserver/start.ts'),
+  const since = (): number => systemClock.now() - startedAt;
+  writeSettings(dataDir, { networkName: config.networkName });
+  claimNetwork(config.networkName, dataDir);
+  // From here on `down` can find this process, Ready or not.
+  writeRecord(dataDir, {
+    pid: process.pid,
+    startTicks: startTicks(process.pid) ?? '',
+    server: `https://${nodeIp}:${config.securePort}`,
+    nodeName,
+    startedAt: new Date(startedAt).toISOString(),
+  });
+  // The API server must outlive the others' last writes, so it has a signal of its own.
+  const stopServer = new AbortController();
+  let stopped: Promise<void> = Promise.resolve();
+  try {
+    const { start } = await import('#apiserver/start.ts');
+    const server = await start(serverConfig(config), {
+      signal: stopServer.signal,
+      log: log.child('apiserver'),
+    });
+    stopped = server.done;
+    await Promise.race([server.ready, untilAborted(signal)]);
+    signal.throwIfAborted();
+    around.report({
+      type: 'step',
+      text: `API server answers at ${server.url}`,
+      elapsedMs: since(),
+    });
+    await runComponents(config, { ...around, server, since });
+  } finally {
+    stopServer.abort(signal.reason ?? new Error('the cluster ends'));
+    await stopped.catch((error: unknown) => {
+      if (!signal.aborted) throw error;
+    });
+    removeRecord(dataDir);
+    releaseNetwork(config.networkName);
+  }
+}
+
+const serverConfig = (config: ClusterConfig): ApiServerConfig => ({
+  dataDir: config.dataDir,
+  securePort: config.securePort,
+  advertiseAddress: config.nodeIp,
+  serviceClusterIpRange: config.serviceCidr,
+  extraHosts: [config.nodeName],
+  ...(config.etcdServers ? { etcdServers: config.etcdServers } : {}),
+});
+
+type WithServer = Surroundings & { server: ApiServer; since: () => number };
+
+/** Everything that talks to the API server; one part's failure ends all. */
+async function runComponents(config: ClusterConfig, around: WithServer): Promise<void> {
+  const { server, log, signal, report, since } = around;
+  const [controllers, scheduler] = await Promise.all([
     import('#controllers/start.ts'),
     import('#scheduler/start.ts'),
+  ]);
+  const agentReady = Promise.withResolvers<void>();
+  agentReady.promise.catch(() => {});
+  const running = runTogether(signal, [
+    // It ends last; here only its failure counts.
+    (own) => Promise.race([server.done, untilAborted(own)]),
+    (own) =>
+      controllers.start(
+        {
+          api: apiAs(server.handle, 'system:kube-controller-manager', [], 'controller-manager'),
+          clusterCidr: config.clusterCidr,
+          serviceClusterIpRange: config.serviceCidr,
+          rootCa: server.pki.ca.certPem,
+        },
+        { signal: own, log: log.child('controllers') },
+      ).done,
+    (own) =>
+      scheduler.start(
+        {
+          api: apiAs(server.handle, 'system:kube-scheduler', [], 'kube-scheduler'),
+          profile: config.schedulingProfile,
+        },
+        { signal: own, log: log.child('scheduler') },
+      ).done,
+    async (own) => {
+      const agent = await startAgent(config, server, { signal: own, log });
+      report({ type: 'step', text: 'container runtime is up', elapsedMs: since() });
+      agent.ready.then(agentReady.resolve, agentReady.reject);
+      await agent.done;
+    },
+    async (own) => {
+      await Promise.race([agentReady.promise, untilAborted(own)]);
+      own.throwIfAborted();
+      const { adminKubeconfig } = paths(config.dataDir);
+      const text = `node ${config.nodeName} is Ready; kubeconfig: ${adminKubeconfig}`;
+      report({ type: 'ready', text, elapsedMs: since() });
+    },
+  ]);
+  await running.done;
+}
+
+async function startAgent(
+  config: ClusterConfig,
+  server: ApiServer,
+  { signal, log }: { signal: AbortSignal; log: Log },
+) {
+  const { nodeName, nodeIp } = config;
+  const [nodeAgent, { issueNodeCredentials }] = await Promise.all([
     import('#node-agent/start.ts'),
     import('#apiserver/kubeconfig.ts'),
   ]);
-  writeSettings(config.dataDir, { networkName: config.networkName });
-  claimNetwork(config.networkName, config.dataDir);
-  // The API server must outlive the others' last writes, so it has a signal of its own.
-  const stopServer = new AbortController();
-  const server = await apiserver.start(
+  const issued = await issueNodeCredentials(config.dataDir, {
+    nodeName,
+    ips: [nodeIp, '127.0.0.1'],
+    server: server.url,
+    clock: systemClock,
+    pki: server.pki,
+  });
+  return nodeAgent.start(
     {
-      dataDir: config.dataDir,
-      securePort: config.securePort,
-      advertiseAddress: config.nodeIp,
-      serviceClusterIpRange: config.serviceCidr,
-      extraHosts: [config.nodeName],
-      ...(config.etcdServers ? { etcdServers: config.etcdServers } : {}),
+      api: apiAs(server.handle, `system:node:${nodeName}`, ['system:nodes'], 'kubelet'),
+      nodeName,
+      nodeIp,
+      rootDir: paths(config.dataDir).node(nodeName),
+      port: config.agentPort,
+      tlsCertFile: issued.certFile,
+      tlsPrivateKeyFile: issued.keyFile,
+      clientCaFile: issued.clientCaFile,
+      clusterCidr: config.clusterCidr,
+      serviceCidr: config.serviceCidr,
+      clusterDnsIp: clusterDnsIp(config.serviceCidr),
+      networkName: config.networkName,
+      ...(config.runtimeEndpoint ? { runtimeEndpoint: config.runtimeEndpoint } : {}),
     },
-    { signal: stopServer.signal, log: log.child('apiserver') },
+    { signal, log: log.child('node-agent') },
   );
-  try {
-    await server.ready;
-    step(`API server answers at ${server.url}`);
-    const issued = await credentials.issueNodeCredentials(config.dataDir, {
-      nodeName: config.nodeName,
-      ips: [config.nodeIp, '127.0.0.1'],
-      server: server.url,
-      clock: systemClock,
-      pki: server.pki,
-    });
-    const agentReady = Promise.withResolvers<void>();
-    agentReady.promise.catch(() => {});
-    const running = runTogether(signal, [
-      // It ends last; here only its failure counts.
-      (own) => Promise.race([server.done, untilAborted(own)]),
-      (own) =>
-        controllers.start(
-          {
-            api: apiAs(server.handle, 'system:kube-controller-manager', [], 'controller-manager'),
-            clusterCidr: config.clusterCidr,
-            serviceClusterIpRange: config.serviceCidr,
-            rootCa: server.pki.ca.certPem,
-          },
-          { signal: own, log: log.child('controllers') },
-        ).done,
-      (own) =>
-        scheduler.start(
-          {
-            api: apiAs(server.handle, 'system:kube-scheduler', [], 'kube-scheduler'),
-            profile: config.schedulingProfile,
-          },
-          { signal: own, log: log.child('scheduler') },
-        ).done,
-      async (own) => {
-        const agent = await nodeAgent.start(
-          {
-            api: apiAs(
-              server.handle,
-              `system:node:${config.nodeName}`,
-              ['system:nodes'],
-              'kubelet',
-            ),
-            nodeName: config.nodeName,
-            nodeIp: config.nodeIp,
-            rootDir: paths(config.dataDir).node(config.nodeName),
-            port: config.agentPort,
-            tlsCertFile: issued.certFile,
-            tlsPrivateKeyFile: issued.keyFile,
-            clientCaFile: issued.clientCaFile,
-            clusterCidr: config.clusterCidr,
-            serviceCidr: config.serviceCidr,
-            clusterDnsIp: clusterDnsIp(config.serviceCidr),
-            networkName: config.networkName,
-            ...(config.runtimeEndpoint ? { runtimeEndpoint: config.runtimeEndpoint } : {}),
-          },
-          { signal: own, log: log.child('node-agent') },
-        );
-        step('container runtime is up');
-        agent.ready.then(agentReady.resolve, agentReady.reject);
-        await agent.done;
-      },
-      async (own) => {
-        await Promise.race([agentReady.promise, untilAborted(own)]);
-        own.throwIfAborted();
-        writeRecord(config.dataDir, {
-          pid: process.pid,
-          startTicks: startTicks(process.pid) ?? '',
-          server: server.url,
-          nodeName: config.nodeName,
-          startedAt: new Date(startedAt).toISOString(),
-        });
-        around.report({
-          type: 'ready',
-          text: `node ${config.nodeName} is Ready; kubeconfig: ${paths(config.dataDir).adminKubeconfig}`,
-          elapsedMs: systemClock.now() - startedAt,
-        });
-      },
-    ]);
-    await running.done;
-  } finally {
-    stopServer.abort(signal.reason);
-    await server.done.catch((error: unknown) => {
-      if (!signal.aborted) throw error;
-    });
-    removeRecord(config.dataDir);
-    releaseNetwork(config.networkName);
-  }
 }
 
 /** The API as one of the components, without a network in between. */
