@@ -35,6 +35,8 @@ test('an object without a body of its own is refused or taken, never thrown at',
 
 test('columns can print an object that was given nothing', () => {
   for (const kind of builtinKinds) {
+    // What nobody can create is computed, in full.
+    if (kind.verbs && !kind.verbs.includes('create')) continue;
     const bare = asCreated<KubeObject>(kind, { metadata: { name: 'x' } });
     for (const column of kind.columns ?? []) {
       assert.doesNotThrow(() => column.value(bare, 0), `${kind.kind} ${column.name}`);

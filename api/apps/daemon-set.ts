@@ -8,6 +8,7 @@ import {
 } from '#api/apps/workload-validate.ts';
 import { defaultPodTemplate } from '#api/core/pod-defaults.ts';
 import { podRules } from '#api/core/pod-rules.ts';
+import { templateWarnings } from '#api/core/pod-warnings.ts';
 import { invalid, notSupported, required } from '#api/field-error.ts';
 import { defineKind } from '#api/kind.ts';
 import {
@@ -89,6 +90,8 @@ export const daemonSet = defineKind<DaemonSet>({
     const changed = !sameMeaning(object.spec?.template, old.spec?.template);
     countTemplates(object, changed ? before + 1 : before);
   },
+  warnings: (object, old) =>
+    templateWarnings('spec.template', object.spec?.template, old?.spec?.template),
   validate(object) {
     const errors: Errors = [];
     const { spec } = object;

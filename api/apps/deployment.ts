@@ -9,6 +9,7 @@ import {
 } from '#api/apps/workload-validate.ts';
 import { defaultPodTemplate } from '#api/core/pod-defaults.ts';
 import { podRules } from '#api/core/pod-rules.ts';
+import { workloadWarnings } from '#api/core/pod-warnings.ts';
 import { forbidden, invalid, notSupported, required } from '#api/field-error.ts';
 import { defineKind } from '#api/kind.ts';
 import { AGE, selectorColumn, templateColumns, text } from '#api/meta/columns.ts';
@@ -61,6 +62,7 @@ export const deployment = defineKind<Deployment>({
     spec.template ??= {};
     defaultPodTemplate(spec.template);
   },
+  warnings: workloadWarnings,
   validate(object) {
     const errors: Errors = [];
     const { spec } = object;

@@ -2,6 +2,7 @@ import { appsRules } from '#api/apps/apps-rules.ts';
 import { checkReplicaCounts, checkSelectorAndTemplate } from '#api/apps/workload-validate.ts';
 import { defaultPodTemplate } from '#api/core/pod-defaults.ts';
 import { podRules } from '#api/core/pod-rules.ts';
+import { workloadWarnings } from '#api/core/pod-warnings.ts';
 import { defineKind } from '#api/kind.ts';
 import { AGE, integer, selectorColumn, templateColumns } from '#api/meta/columns.ts';
 import { ownedStatus, SCALE } from '#api/meta/status-part.ts';
@@ -46,6 +47,7 @@ export const replicaSet = defineKind<ReplicaSet>({
     object.spec.template ??= {};
     defaultPodTemplate(object.spec.template);
   },
+  warnings: workloadWarnings,
   validate(object) {
     const errors: Errors = [];
     const { spec } = object;

@@ -4,6 +4,7 @@ import { checkClaimSpec } from '#api/core/claim-spec-validate.ts';
 import { defaultClaimSpec } from '#api/core/claim-defaults.ts';
 import { defaultPodTemplate } from '#api/core/pod-defaults.ts';
 import { podRules } from '#api/core/pod-rules.ts';
+import { templateWarnings, warnOfFractions } from '#api/core/pod-warnings.ts';
 import { forbidden, invalid, notSupported } from '#api/field-error.ts';
 import { defineKind } from '#api/kind.ts';
 import { AGE, templateColumns, text } from '#api/meta/columns.ts';
@@ -82,6 +83,16 @@ export const statefulSet = defineKind<StatefulSet>({
       claim.status.phase ??= 'Pending';
       defaultClaimSpec(claim.spec);
     }
+  },
+  warnings(object, old) {
+    const { spec } = object;
+    const found = templateWarnings('spec.template', spec?.template, old?.spec?.template);
+    for (const [i, claim] of (spec?.volumeClaimTemplates ?? []).entries()) {
+      const at = `spec.volumeClaimTemplates[${i}].resources`;
+      warnOfFractions(found, `${at}.requests`, claim.spec?.resources?.requests);
+      warnOfFractions(found, `${at}.limits`, claim.spec?.resources?.limits);
+    }
+    return found;
   },
   validate(object) {
     const errors: Errors = [];

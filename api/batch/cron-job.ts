@@ -3,6 +3,7 @@ import { parseCronSchedule } from '#api/batch/cron-schedule.ts';
 import { checkJobSpec, checkJobTemplateSelector } from '#api/batch/job-validate.ts';
 import { defaultPodTemplate } from '#api/core/pod-defaults.ts';
 import { podRules } from '#api/core/pod-rules.ts';
+import { madePodsNameWarnings, templateWarnings } from '#api/core/pod-warnings.ts';
 import { invalid, required } from '#api/field-error.ts';
 import { defineKind } from '#api/kind.ts';
 import { AGE, integer, NONE, selectorColumn, templateColumns, text } from '#api/meta/columns.ts';
@@ -65,6 +66,13 @@ export const cronJob = defineKind<CronJob>({
     spec.jobTemplate.spec ??= {} as JobSpec;
     spec.jobTemplate.spec.template ??= {};
     defaultPodTemplate(spec.jobTemplate.spec.template);
+  },
+  warnings(object, old) {
+    const path = 'spec.jobTemplate.spec.template';
+    const template = object.spec?.jobTemplate?.spec?.template;
+    const before = old?.spec?.jobTemplate?.spec?.template;
+    const names = old ? [] : madePodsNameWarnings(object);
+    return [...names, ...templateWarnings(path, template, before)];
   },
   validate(object) {
     const errors: Errors = [];

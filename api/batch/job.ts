@@ -3,6 +3,7 @@ import { defaultJob, prepareJob } from '#api/batch/job-prepare.ts';
 import { validateJobStatus } from '#api/batch/job-status.ts';
 import { validateJob, validateJobUpdate } from '#api/batch/job-validate.ts';
 import { podRules } from '#api/core/pod-rules.ts';
+import { workloadWarnings } from '#api/core/pod-warnings.ts';
 import { defineKind } from '#api/kind.ts';
 import { AGE, selectorColumn, templateColumns, text } from '#api/meta/columns.ts';
 import { humanDuration } from '#api/meta/duration.ts';
@@ -37,6 +38,7 @@ export const job = defineKind<Job>({
   defaults: defaultJob,
   prepareForCreate: prepareJob,
   prepareForUpdate: keepStatus,
+  warnings: workloadWarnings,
   validate: validateJob,
   validateUpdate: validateJobUpdate,
 });

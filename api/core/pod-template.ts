@@ -1,6 +1,7 @@
 import { defaultPodTemplate } from '#api/core/pod-defaults.ts';
 import { podRules } from '#api/core/pod-rules.ts';
 import { checkPodTemplate } from '#api/core/pod-validate.ts';
+import { templateWarnings } from '#api/core/pod-warnings.ts';
 import { defineKind } from '#api/kind.ts';
 import { formatMap, templateColumns, text } from '#api/meta/columns.ts';
 import type { PodTemplate } from '#api/types.ts';
@@ -31,6 +32,7 @@ export const podTemplate = defineKind<PodTemplate>({
     object.template ??= {};
     defaultPodTemplate(object.template);
   },
+  warnings: (object, old) => templateWarnings('template', object.template, old?.template),
   validate(object) {
     const errors: Errors = [];
     if (object.template) checkPodTemplate(errors, 'template', object.template);

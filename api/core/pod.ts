@@ -6,6 +6,7 @@ import { preparePodStatus, validatePodStatusUpdate } from '#api/core/pod-status.
 import { validatePodUpdate } from '#api/core/pod-update.ts';
 import { validateNewPod, validatePod } from '#api/core/pod-validate.ts';
 import { podRules } from '#api/core/pod-rules.ts';
+import { podWarnings } from '#api/core/pod-warnings.ts';
 import { defineKind } from '#api/kind.ts';
 import { keepStatus } from '#api/meta/status-part.ts';
 import type { Pod } from '#api/types.ts';
@@ -69,6 +70,7 @@ export const pod = defineKind<Pod>({
   },
   prepareForCreate: preparePodForCreate,
   prepareForUpdate: keepStatus,
+  warnings: podWarnings,
   validate: validatePod,
   validateCreate: validateNewPod,
   validateUpdate: validatePodUpdate,

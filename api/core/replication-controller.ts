@@ -2,6 +2,7 @@ import { checkReplicaCounts } from '#api/apps/workload-validate.ts';
 import { defaultPodTemplate } from '#api/core/pod-defaults.ts';
 import { podRules } from '#api/core/pod-rules.ts';
 import { checkPodTemplate, checkRestartAlways } from '#api/core/pod-validate.ts';
+import { workloadWarnings } from '#api/core/pod-warnings.ts';
 import { forbidden, invalid, required } from '#api/field-error.ts';
 import { defineKind } from '#api/kind.ts';
 import { AGE, formatMap, integer, templateColumns, text, wide } from '#api/meta/columns.ts';
@@ -64,6 +65,7 @@ export const replicationController = defineKind<ReplicationController>({
     spec.replicas ??= 1;
     if (spec.template) defaultPodTemplate(spec.template);
   },
+  warnings: workloadWarnings,
   validate(object) {
     const errors: Errors = [];
     const { spec } = object;

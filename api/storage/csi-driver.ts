@@ -5,7 +5,7 @@ import { metaRules } from '#api/meta/meta-rules.ts';
 import { storageRules } from '#api/storage/storage-rules.ts';
 import type { CSIDriver } from '#api/types.ts';
 import type { Errors } from '#api/validate.ts';
-import { checkEnum, checkImmutable } from '#api/validate.ts';
+import { checkEnum, checkImmutable, sameMeaning } from '#api/validate.ts';
 
 const MIN_TOKEN_SECONDS = 600;
 const MAX_TOKEN_SECONDS = 2 ** 32;
@@ -25,7 +25,7 @@ export const csiDriver = defineKind<CSIDriver>({
   scope: 'Cluster',
   schema: 'V1CSIDriver',
   fieldRules: [storageRules, metaRules],
-  generation: 'spec',
+  generation: 'none',
   unconditionalUpdate: false,
   returnsDeleted: true,
   columns: [
@@ -60,6 +60,19 @@ export const csiDriver = defineKind<CSIDriver>({
     if (!spec.volumeLifecycleModes?.length) spec.volumeLifecycleModes = ['Persistent'];
     spec.requiresRepublish ??= false;
     spec.seLinuxMount ??= false;
+  },
+  /** Only what kubelets react to counts as a new generation. */
+  prepareForCreate(object) {
+    object.metadata.generation = 1;
+  },
+  prepareForUpdate(object, old) {
+    const watched = ({ spec }: CSIDriver): unknown[] => [
+      spec?.tokenRequests,
+      spec?.requiresRepublish,
+      spec?.seLinuxMount,
+    ];
+    if (sameMeaning(watched(object), watched(old))) return;
+    object.metadata.generation = (old.metadata.generation ?? 0) + 1;
   },
   validate(object) {
     const errors: Errors = [];
