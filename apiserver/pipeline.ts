@@ -12,7 +12,7 @@ import { negotiate } from '#apiserver/negotiate.ts';
 import { parseRequestInfo } from '#apiserver/request-info.ts';
 import type { Handler, RequestInfo, ServerRequest, ServerResponse } from '#apiserver/request.ts';
 import { answerStatus } from '#apiserver/resource/answer.ts';
-import { StoreUnavailableError } from '#apiserver/store/store.ts';
+import { storeFailure } from '#apiserver/resource/store-failure.ts';
 import type { UserInfo } from '#apiserver/user.ts';
 
 /** Requests being worked on at once, watches and streams apart. Upstream: 400 reads, 200 writes. */
@@ -109,11 +109,8 @@ const tooManyRequests = (): StatusError =>
 /** Any failure as the Status that the client gets; surprises are logged and become 500. */
 export function failureStatus(error: unknown, log: Log): StatusError {
   if (isStatusError(error)) return error;
-  if (error instanceof StoreUnavailableError) {
-    return failure(503, 'ServiceUnavailable', `the store is not available: ${errorText(error)}`, {
-      retryAfterSeconds: 1,
-    });
-  }
+  const unavailable = storeFailure(error);
+  if (unavailable) return unavailable;
   log.error('request failed', {
     error: errorText(error),
     stack: error instanceof Error ? error.stack : undefined,
