@@ -28,9 +28,10 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     'controllers',
     'scheduler',
     'node-agent',
+    'manifests',
     'e2e',
   ],
-  e2e: ['base', 'proto', 'api', 'client', 'cli'],
+  e2e: ['base', 'proto', 'api', 'client', 'cli', 'manifests'],
 };
 
 /** Only the command line wires components together, and only by their front doors. */

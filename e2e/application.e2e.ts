@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { buildDemoImages } from '../manifests/demo/build-images.ts';
+import { buildDemoImages } from '#manifests/demo/build-images.ts';
 import { cannotRun, freePort, layOutCluster, type TestCluster } from '#e2e/cluster.ts';
 import { end, eventually, run } from '#e2e/processes.ts';
 import { BUSYBOX, shellManifest, webManifest } from '#e2e/workloads.ts';

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { openSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { buildDemoImages } from '../manifests/demo/build-images.ts';
+import { buildDemoImages } from '#manifests/demo/build-images.ts';
 import {
   cannotRun,
   CLUSTER_CIDR,

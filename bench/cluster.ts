@@ -1,0 +1,170 @@
+/**
+ * A whole cluster on this machine: how long it takes to come up, how long a pod takes beside the
+ * raw CRI calls on the same containerd, and what the process costs when nothing happens. Needs root
+ * and the packages of `make setup`; keeps apart from a running cluster and leaves nothing behind.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createApi } from '#client/http-api.ts';
+import { httpsTransport } from '#client/https-transport.ts';
+import { loadKubeconfig } from '#client/kubeconfig.ts';
+import { pods } from '#client/resources.ts';
+import type { Api } from '#client/api.ts';
+import type { Pod } from '#api/types.ts';
+import { containerdPaths } from '#node-agent/runtime/containerd-daemon.ts';
+import { connectContainerd } from '#node-agent/runtime/containerd.ts';
+import { cannotRun, layOutCluster, type TestCluster } from '#e2e/cluster.ts';
+import { figure, median, printTable, quantile } from '#bench/machine.ts';
+import { buildDemoImages } from '#manifests/demo/build-images.ts';
+
+const IMAGE = 'gantry.internal/busybox:1';
+const ROUNDS = 12;
+const AT_ONCE = 8;
+const IDLE_SECONDS = 20;
+const TICKS_PER_SECOND = 100;
+const COMMAND = ['sh', '-c', 'trap "exit 0" TERM; while true; do sleep 1; done'];
+
+const podOf = (name: string): Pod => ({
+  apiVersion: 'v1',
+  kind: 'Pod',
+  metadata: { name, namespace: 'default' },
+  spec: {
+    terminationGracePeriodSeconds: 0,
+    containers: [{ name: 'main', image: IMAGE, command: COMMAND }],
+  },
+});
+
+/** Milliseconds from the POST until a watch shows the pod Running. */
+async function podTime(api: Api, name: string): Promise<number> {
+  const begun = performance.now();
+  const created = await api.create(pods, podOf(name));
+  for await (const batch of api.watch(pods, {
+    namespace: 'default',
+    fieldSelector: `metadata.name=${name}`,
+    resourceVersion: created.metadata.resourceVersion ?? '',
+  })) {
+    for (const event of batch) {
+      if (event.type === 'BOOKMARK') continue;
+      if (event.object.status?.phase === 'Running') return performance.now() - begun;
+    }
+  }
+  throw new Error(`pod ${name} did not come to run`);
+}
+
+/** The same calls that a pod needs, straight to containerd: sandbox, create, start. */
+async function rawTimes(cluster: TestCluster): Promise<number[]> {
+  const dir = join(cluster.dataDir, 'node', cluster.nodeName, 'containerd');
+  const runtime = connectContainerd({ endpoint: `unix://${containerdPaths(dir).socket}` });
+  const times: number[] = [];
+  for (let i = 0; i < ROUNDS; i++) {
+    const sandboxConfig = {
+      metadata: { name: `raw-${i}`, uid: `raw-${i}`, namespace: 'bench', attempt: 0 },
+      hostname: `raw-${i}`,
+      logDirectory: join(cluster.dataDir, 'raw-logs'),
+      portMappings: [],
+      labels: {},
+      annotations: {},
+      linux: { securityContext: { namespaceOptions: { pid: 'CONTAINER' as const } } },
+    };
+    const begun = performance.now();
+    const sandbox = await runtime.runPodSandbox(sandboxConfig, '');
+    const container = await runtime.createContainer(
+      sandbox,
+      {
+        metadata: { name: 'main', attempt: 0 },
+        image: { image: IMAGE },
+        command: COMMAND,
+        args: [],
+        workingDir: '',
+        envs: [],
+        mounts: [],
+        devices: [],
+        labels: {},
+        annotations: {},
+        logPath: 'main.log',
+        stdin: false,
+        stdinOnce: false,
+        tty: false,
+        linux: {
+          resources: {},
+          securityContext: { namespaceOptions: { pid: 'CONTAINER' } },
+        },
+      },
+      sandboxConfig,
+    );
+    await runtime.startContainer(container);
+    times.push(performance.now() - begun);
+    await runtime.stopPodSandbox(sandbox);
+    await runtime.removePodSandbox(sandbox);
+  }
+  runtime.close();
+  return times;
+}
+
+/** CPU of the process over a quiet while, percent of one core, and its resident memory in MB. */
+async function idleCost(pid: number): Promise<{ cpuPercent: number; rssMb: number }> {
+  const ticks = (): number => {
+    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+    return Number(fields[11]) + Number(fields[12]);
+  };
+  const before = ticks();
+  await new Promise((resolve) => setTimeout(resolve, IDLE_SECONDS * 1000));
+  const cpuPercent = ((ticks() - before) / TICKS_PER_SECOND / IDLE_SECONDS) * 100;
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+  return { cpuPercent, rssMb: Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024 };
+}
+
+async function measure(cluster: TestCluster): Promise<string[][]> {
+  await buildDemoImages(join(cluster.dataDir, 'images'));
+  const begun = performance.now();
+  const up = await cluster.up();
+  const upMs = performance.now() - begun;
+  if (up.code !== 0) throw new Error(up.stdout + up.stderr);
+  const transport = httpsTransport(loadKubeconfig(cluster.kubeconfig));
+  const api = createApi(transport, { userAgent: 'gantry-bench' });
+  try {
+    await podTime(api, 'first');
+    const firstMs = performance.now() - begun;
+    const single: number[] = [];
+    for (let i = 0; i < ROUNDS; i++) single.push(await podTime(api, `one-${i}`));
+    const raw = await rawTimes(cluster);
+    const many = await Promise.all(
+      Array.from({ length: AT_ONCE }, (_, i) => podTime(api, `many-${i}`)),
+    );
+    await api.deleteCollection(pods, { namespace: 'default' });
+    await new Promise((resolve) => setTimeout(resolve, 5_000));
+    const idle = await idleCost(await cluster.pid());
+    const ratio = median(single) / median(raw);
+    return [
+      ['gantry up to node Ready', `${figure(upMs)} ms`, '5,000 ms', ''],
+      ['gantry up to first pod Running', `${figure(firstMs)} ms`, '6,000 ms', ''],
+      ['raw CRI: sandbox + create + start, p50', `${figure(median(raw))} ms`, '', '1.00'],
+      [
+        'pod create to Running, p50',
+        `${figure(median(single))} ms`,
+        '1.5 of raw',
+        ratio.toFixed(2),
+      ],
+      ['pod create to Running, p90', `${figure(quantile(single, 0.9))} ms`, '', ''],
+      [`${AT_ONCE} pods at once, p50`, `${figure(median(many))} ms`, '', ''],
+      [`${AT_ONCE} pods at once, p90`, `${figure(quantile(many, 0.9))} ms`, '', ''],
+      ['idle CPU, percent of one core', idle.cpuPercent.toFixed(2), '2', ''],
+      ['resident memory, whole process', `${figure(idle.rssMb)} MB`, '250 MB', ''],
+    ];
+  } finally {
+    await transport.close();
+  }
+}
+
+const obstacle = cannotRun();
+if (obstacle) {
+  console.log(`bench/cluster: skipped, ${obstacle}`);
+} else {
+  const cluster = await layOutCluster();
+  try {
+    const rows = await measure(cluster);
+    printTable('A cluster on one machine', ['what', 'measured', 'aim', 'of raw'], rows);
+  } finally {
+    await cluster.destroy();
+  }
+}
