@@ -233,3 +233,17 @@ run('usage is measured; nobody but the API server and administrators may ask', a
   );
   assert.match(await kubectl('top', 'pod', 'web'), /web\s+\d+m\s+\d+Mi/);
 });
+
+run('kubectl debug joins a running container', async () => {
+  const args = ['debug', 'web', `--image=${TEST_IMAGE}`, '--target=main', '-c', 'dbg', '--'];
+  await kubectl(...args, 'sh', '-c', 'ps | grep -c "[h]ttpd -p 80"; sleep 100');
+  for (;;) {
+    const { body } = await server.call('GET', '/api/v1/namespaces/default/pods/web');
+    const [status] = (body as unknown as Pod).status?.ephemeralContainerStatuses ?? [];
+    if (status?.state?.running) break;
+    assert.equal(status?.state?.terminated, undefined, JSON.stringify(status));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  // Its shell, and the server that it started.
+  assert.equal(await kubectl('logs', 'web', '-c', 'dbg', '--follow', '--limit-bytes=2'), '2\n');
+});

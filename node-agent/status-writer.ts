@@ -49,8 +49,7 @@ export function createStatusWriter(
         entry.sent = wanted;
         failures = 0;
       } catch (error) {
-        if (isStatusError(error, 'NotFound') || isStatusError(error, 'Conflict')) {
-          // Another pod may have the name by now: its uid differs, which is the conflict.
+        if (isStatusError(error, 'NotFound') || (await isReplaced(pod, error))) {
           entries.delete(uid);
           return;
         }
@@ -62,6 +61,14 @@ export function createStatusWriter(
         await clock.sleep(backoffMs(failures, RETRY), { signal }).catch(() => undefined);
       }
     }
+  }
+
+  /** Another pod may have the name by now: its uid differs, which is one cause of a conflict. */
+  async function isReplaced(pod: Pod, error: unknown): Promise<boolean> {
+    if (!isStatusError(error, 'Conflict')) return false;
+    const { name = '', namespace, uid } = pod.metadata;
+    const there = await api.get(pods, { namespace, name }).catch(() => undefined);
+    return there !== undefined && there.metadata.uid !== uid;
   }
 
   async function patch(pod: Pod, status: object): Promise<void> {
