@@ -36,12 +36,15 @@ export type CgroupOptions = {
   /** Own to each node, so that two agents on a machine don't touch each other's: `gantry/n1`. */
   prefix: string;
   mount?: string;
+  /** Default: what is mounted there. */
+  version?: 1 | 2;
   log: Log;
 };
 
 /** Pods' control groups under `<prefix>/kubepods[/<qos>]/pod<uid>`, on cgroup v1 or v2. */
-export function openCgroups({ prefix, mount = '/sys/fs/cgroup', log }: CgroupOptions): Cgroups {
-  const version = statfsSync(mount).type === CGROUP2_MAGIC ? 2 : 1;
+export function openCgroups(options: CgroupOptions): Cgroups {
+  const { prefix, mount = '/sys/fs/cgroup', log } = options;
+  const version = options.version ?? (statfsSync(mount).type === CGROUP2_MAGIC ? 2 : 1);
   const root = `${prefix}/kubepods`;
   const hierarchies = (): string[] =>
     version === 2
@@ -83,6 +86,7 @@ export function openCgroups({ prefix, mount = '/sys/fs/cgroup', log }: CgroupOpt
   }
 
   function passOn(dir: string): void {
+    if (!existsSync(join(dir, 'cgroup.controllers'))) return;
     const available = readFileSync(join(dir, 'cgroup.controllers'), 'utf8').trim().split(' ');
     const wanted = V2_CONTROLLERS.filter((c) => available.includes(c)).map((c) => `+${c}`);
     write(join(dir, 'cgroup.subtree_control'), wanted.join(' '));
