@@ -13,7 +13,7 @@ export function asCreated<T extends KubeObject>(kind: Kind, input: object): T {
   object.metadata ??= { name: 'x' } as KubeObject['metadata'];
   if (kind.scope === 'Namespaced') object.metadata.namespace ??= 'default';
   kind.defaults?.(object);
-  kind.prepareForCreate?.(object);
+  kind.prepareForCreate?.(object, { name: 'jane', groups: ['dev'] });
   return object as T;
 }
 

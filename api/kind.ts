@@ -34,7 +34,7 @@ export type Kind<T extends KubeObject = KubeObject> = {
   /** Fills in what the user left out; mutates. Runs on create, update and on the result of patches. */
   defaults?(object: T): void;
   /** Clears and derives fields at creation (drop status, set generation-like fields); mutates. */
-  prepareForCreate?(object: T): void;
+  prepareForCreate?(object: T, author: Author): void;
   /** The same at update; `old` is what is stored. */
   prepareForUpdate?(object: T, old: T): void;
   /** metadata.name rules. Default: DNS-1123 subdomain. */
@@ -67,6 +67,10 @@ export type Kind<T extends KubeObject = KubeObject> = {
   ttlSeconds?: number;
   /** Field selectors besides metadata.name and metadata.namespace. */
   selectableFields?: Readonly<Record<string, (object: T) => string>>;
+  /** Every request gets this warning. */
+  deprecated?: string;
+  /** What a table's row says of its object, such as that it has completed. */
+  rowConditions?(object: T): readonly RowCondition[];
   /** Columns of the server-side table after Name and before Age unless `ageColumn` is false. */
   columns?: readonly Column<T>[];
   ageColumn?: boolean;
@@ -124,6 +128,17 @@ export type Subresource =
       /** Group, version and kind of the body, where it differs from the parent's. */
       body?: { group: string; version: string; kind: string };
     };
+
+/** Source: meta.k8s.io/v1 TableRowCondition. */
+export type RowCondition = { type: string; status: string; reason?: string; message?: string };
+
+/** Who creates an object; for kinds that record it. */
+export type Author = {
+  name: string;
+  uid?: string | undefined;
+  groups: readonly string[];
+  extra?: Readonly<Record<string, readonly string[]>> | undefined;
+};
 
 export type Column<T extends KubeObject = KubeObject> = {
   name: string;

@@ -13,6 +13,7 @@ import { horizontalPodAutoscaler } from '#api/autoscaling/horizontal-pod-autosca
 import { horizontalPodAutoscalerV1 } from '#api/autoscaling/hpa-v1.ts';
 import { cronJob } from '#api/batch/cron-job.ts';
 import { job } from '#api/batch/job.ts';
+import { certificateSigningRequest } from '#api/certificates/certificate-signing-request.ts';
 import { lease } from '#api/coordination/lease.ts';
 import { binding } from '#api/core/binding.ts';
 import { componentStatus } from '#api/core/component-status.ts';
@@ -33,6 +34,8 @@ import { serviceAccount } from '#api/core/service-account.ts';
 import { service } from '#api/core/service.ts';
 import { endpointSlice } from '#api/discovery/endpoint-slice.ts';
 import { eventsEvent } from '#api/events/event.ts';
+import { flowSchema } from '#api/flowcontrol/flow-schema.ts';
+import { priorityLevelConfiguration } from '#api/flowcontrol/priority-level-configuration.ts';
 import type { Kind } from '#api/kind.ts';
 import { nodeMetrics } from '#api/metrics/node-metrics.ts';
 import { podMetrics } from '#api/metrics/pod-metrics.ts';
@@ -93,6 +96,7 @@ export const builtinKinds: readonly Kind[] = [
   horizontalPodAutoscalerV1,
   cronJob,
   job,
+  certificateSigningRequest,
   ingressClass,
   ingress,
   ipAddress,
@@ -113,6 +117,8 @@ export const builtinKinds: readonly Kind[] = [
   lease,
   runtimeClass,
   endpointSlice,
+  flowSchema,
+  priorityLevelConfiguration,
   nodeMetrics,
   podMetrics,
 ];

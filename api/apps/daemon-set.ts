@@ -80,8 +80,8 @@ export const daemonSet = defineKind<DaemonSet>({
     spec.revisionHistoryLimit ??= 10;
     defaultPodTemplate(spec.template);
   },
-  prepareForCreate(object) {
-    prepareForCreate?.(object as unknown as KubeObject);
+  prepareForCreate(object, author) {
+    prepareForCreate?.(object as unknown as KubeObject, author);
     countTemplates(object, 1);
   },
   prepareForUpdate(object, old) {

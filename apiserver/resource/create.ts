@@ -62,7 +62,7 @@ async function createOnce(
   const mutating = rules.mutate();
   if (mutating) await mutating;
   fillNewMetadata(object, kind, server.clock.now());
-  kind.prepareForCreate?.(object);
+  kind.prepareForCreate?.(object, options.user);
   const check = async (): Promise<Attempt> => {
     refuse(kind, name, [
       ...validateObjectMeta(object, kind),
