@@ -7,7 +7,7 @@ import { reconcileServerPlace } from '#apiserver/bootstrap-service.ts';
 
 /** Besides the server's objects: where it is. */
 export type BootstrapSettings = BootstrapContext & { place: ServerPlace };
-export type BootstrapStep = { name: string; run(context: BootstrapSettings): Promise<void> };
+export type BootstrapStep = { name: string; run: (context: BootstrapSettings) => Promise<void> };
 
 /** What a cluster is born with, in order. Every step is safe to repeat at each start. */
 export const bootstrapSteps: readonly BootstrapStep[] = [

@@ -4,7 +4,7 @@ import type { RouteHandler } from '#apiserver/router.ts';
 /** One check of a health endpoint: a text says what is wrong, undefined that all is well. */
 export type HealthCheck = {
   name: string;
-  check(): string | undefined | Promise<string | undefined>;
+  check: () => string | undefined | Promise<string | undefined>;
 };
 
 export type HealthChecks = Readonly<Record<'healthz' | 'livez' | 'readyz', readonly HealthCheck[]>>;

@@ -13,6 +13,7 @@ import { parseRequestInfo } from '#apiserver/request-info.ts';
 import type { Handler, RequestInfo, ServerRequest, ServerResponse } from '#apiserver/request.ts';
 import { answerStatus } from '#apiserver/resource/answer.ts';
 import { storeFailure } from '#apiserver/resource/store-failure.ts';
+import { notedWarnings, warningHeader } from '#apiserver/warnings.ts';
 import type { UserInfo } from '#apiserver/user.ts';
 
 /** Requests being worked on at once, watches and streams apart. Upstream: 400 reads, 200 writes. */
@@ -77,6 +78,8 @@ export function createPipeline(config: PipelineConfig): Pipeline {
     } finally {
       if (counted) inFlight--;
     }
+    const warnings = notedWarnings(request);
+    if (warnings.length > 0) response.headers['warning'] ??= warningHeader(warnings);
     response.headers['audit-id'] = request.headers['audit-id'] ?? randomUUID();
     metrics.observe(info, response.status, performance.now() - startMs);
     return response;
@@ -121,8 +124,10 @@ export function failureStatus(error: unknown, log: Log): StatusError {
 function answerFailure(error: unknown, request: ServerRequest, log: Log): ServerResponse {
   const { status } = failureStatus(error, log);
   try {
-    return answerStatus(status, { ...negotiate(request.headers['accept']), pretty: false });
+    const format = { ...negotiate(request.headers['accept']), pretty: false };
+    return answerStatus(status, format);
   } catch {
-    return answerStatus(status, { media: 'application/json', pretty: false });
+    // Nothing that the client accepts: a person may be looking.
+    return answerStatus(status, { media: 'application/json', pretty: true });
   }
 }

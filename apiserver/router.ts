@@ -18,6 +18,7 @@ import type {
   SubresourceHandler,
   UpgradedConnection,
 } from '#apiserver/subresources/handler.ts';
+import { warningsOf } from '#apiserver/warnings.ts';
 import type { UserInfo } from '#apiserver/user.ts';
 
 /**
@@ -31,7 +32,7 @@ export type RouteHandler = (
 ) => Promise<ServerResponse> | ServerResponse | null;
 
 export type Router = {
-  route(info: RequestInfo, request: ServerRequest, user: UserInfo): Promise<ServerResponse>;
+  route: (info: RequestInfo, request: ServerRequest, user: UserInfo) => Promise<ServerResponse>;
   /** Hands an upgraded connection to the handler of its path. Throws StatusError. */
   connect(
     info: RequestInfo,
@@ -63,6 +64,7 @@ export function createRouter(options: {
       if (!info.isResource) return notFoundPage();
       const kind = findKind(server, info);
       if (!kind) return unknownResource(server, info);
+      if (kind.deprecated !== undefined) warningsOf(request).push(kind.deprecated);
       const call: Call = { server, kind, info, request, user };
       const handler = handlerOf(info);
       if (handler) {

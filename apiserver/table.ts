@@ -1,5 +1,5 @@
 import { encodeObject } from '#api/encode.ts';
-import type { Column, Kind } from '#api/kind.ts';
+import type { Column, Kind, RowCondition } from '#api/kind.ts';
 import { humanAge } from '#api/meta/duration.ts';
 import type { Scheme } from '#api/scheme.ts';
 import type { KubeObject } from '#api/types.ts';
@@ -103,9 +103,15 @@ export function tableOf(
     columnDefinitions: options.headless ? null : describeColumns(kind, scheme),
     rows: objects.map((object) => ({
       cells: columns.map((column) => column.value(object, options.nowMs)),
+      ...rowConditions(kind, object),
       object: shownObject(object, options.includeObject),
     })),
   };
+}
+
+function rowConditions(kind: Kind, object: KubeObject): { conditions?: readonly RowCondition[] } {
+  const conditions = kind.rowConditions?.(object) ?? [];
+  return conditions.length > 0 ? { conditions } : {};
 }
 
 function shownObject(object: KubeObject, include: IncludeObject): unknown {

@@ -20,6 +20,7 @@ export const componentStatus = defineKind<ComponentStatus>({
   singular: 'componentstatus',
   shortNames: ['cs'],
   scope: 'Cluster',
+  deprecated: 'v1 ComponentStatus is deprecated in v1.19+',
   schema: 'V1ComponentStatus',
   fieldRules: [coreRules, metaRules],
   generation: 'none',

@@ -26,6 +26,7 @@ export const endpoints = defineKind<Endpoints>({
   shortNames: ['ep'],
   scope: 'Namespaced',
   createOnUpdate: true,
+  deprecated: 'v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice',
   schema: 'V1Endpoints',
   fieldRules: [coreRules, metaRules],
   generation: 'none',

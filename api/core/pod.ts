@@ -61,6 +61,12 @@ export const pod = defineKind<Pod>({
     'status.podIP': (object) => object.status?.podIP ?? object.status?.podIPs?.[0]?.ip ?? '',
     'status.nominatedNodeName': (object) => object.status?.nominatedNodeName ?? '',
   },
+  rowConditions: (object) => {
+    const reason = object.status?.phase;
+    if (reason === 'Succeeded') return [completed(reason, 'The pod has completed successfully.')];
+    if (reason === 'Failed') return [completed(reason, 'The pod failed.')];
+    return [];
+  },
   ageColumn: false,
   columns: podColumns,
 
@@ -82,6 +88,13 @@ export const pod = defineKind<Pod>({
     const seconds = requested ?? object.spec.terminationGracePeriodSeconds ?? DEFAULT_GRACE_SECONDS;
     return seconds < 0 ? 1 : seconds;
   },
+});
+
+const completed = (reason: string, message: string) => ({
+  type: 'Completed',
+  status: 'True',
+  reason,
+  message,
 });
 
 function connect(options: string, verbs: string[]) {

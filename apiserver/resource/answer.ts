@@ -2,6 +2,7 @@ import { encodeObject } from '#api/encode.ts';
 import { apiVersionOf } from '#api/kind.ts';
 import type { Kind } from '#api/kind.ts';
 import type { Status } from '#api/status.ts';
+import { warningHeader } from '#apiserver/warnings.ts';
 import { formatYaml } from '#apiserver/yaml.ts';
 import type { Format } from '#apiserver/negotiate.ts';
 import type { ServerResponse } from '#apiserver/request.ts';
@@ -64,24 +65,13 @@ export function answerStatus(status: Status, format: Format): ServerResponse {
   return response;
 }
 
-/** Longer warnings are cut, so that the headers stay within what clients accept. */
-const MAX_WARNING = 256;
-const MAX_WARNINGS_BYTES = 4_096;
-
-/** Source: RFC 7234 5.5; kubectl prints these. */
 function withWarnings(
   headers: Record<string, string>,
   warnings: readonly string[],
 ): Record<string, string> {
   // A fresh object each time: the pipeline adds headers of its own.
   if (warnings.length === 0) return { ...headers };
-  const total = warnings.reduce((sum, text) => sum + text.length, 0);
-  const shown = [...new Set(warnings)].map((text) => {
-    const cut = total > MAX_WARNINGS_BYTES ? text.slice(0, MAX_WARNING) : text;
-    const safe = cut.replace(/[\u0000-\u001f\u007f]+/g, ' ').replace(/["\\]/g, '\\$&');
-    return `299 - "${Buffer.from(safe, 'utf8').toString('latin1')}"`;
-  });
-  return { ...headers, warning: shown.join(', ') };
+  return { ...headers, warning: warningHeader(warnings) };
 }
 
 /** `ConfigMapList`. */

@@ -119,6 +119,7 @@ const unhandled = (kind: Decodable, as: string, why: string): Error =>
 /** The body's apiVersion and kind must be the URL's; left out, they are. */
 export function checkType(kind: Kind, value: unknown, body: Uint8Array | null): KubeObject {
   const text = () => Buffer.from(body ?? []).toString('utf8');
+  if (value === null) return checkType(kind, {}, body);
   if (!isPlainObject(value)) {
     const type = Array.isArray(value) ? 'array' : typeof value;
     throw unrecognizedError(

@@ -94,8 +94,9 @@ function planDeletion(
   const finalizersChanged = settleFinalizers(kind, object, deletion);
   const held = (metadata.finalizers ?? []).length > 0 || kind.heldBack?.(object) === true;
   if (kind.heldBack) {
-    if (!held) return { mark: false, remove: true };
     const first = !metadata.deletionTimestamp;
+    // Its controller has to see that it goes, even with nothing left to do.
+    if (!first && !held) return { mark: false, remove: true };
     if (first) metadata.deletionTimestamp = timestamp(nowMs);
     kind.prepareForDelete?.(object);
     return { mark: first || finalizersChanged, remove: false };

@@ -129,7 +129,10 @@ export function decodeContinue(text: string): Continuation {
   if (v !== TOKEN_VERSION || typeof rv !== 'number' || typeof start !== 'string' || !start) {
     throw badRequestError('continue key is not valid: server does not recognize this version');
   }
-  return { revision: Math.max(0, rv), start: start.replace(/\u0000$/, '') };
+  return {
+    revision: Math.max(0, rv),
+    start: start.endsWith('\u0000') ? start.slice(0, -1) : start,
+  };
 }
 
 /** 410 of a page whose snapshot is gone, with a token that goes on from the present. */

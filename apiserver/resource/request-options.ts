@@ -4,6 +4,7 @@ import { invalidError } from '#api/status.ts';
 import type { RequestInfo, ServerRequest } from '#apiserver/request.ts';
 import type { FieldValidation } from '#apiserver/resource/decode.ts';
 import type { WriteOptions } from '#apiserver/resource/server-context.ts';
+import { warningsOf } from '#apiserver/warnings.ts';
 import type { UserInfo } from '#apiserver/user.ts';
 
 const FIELD_VALIDATIONS = ['', 'Ignore', 'Strict', 'Warn'];
@@ -34,7 +35,7 @@ export function readWriteOptions(
     user,
     dryRun: dryRun.length > 0,
     fieldManager: query.get('fieldManager') ?? managerOf(request.headers['user-agent']),
-    warnings: [],
+    warnings: warningsOf(request),
     get signal() {
       return request.signal;
     },
