@@ -1,6 +1,7 @@
 import { type Clock, systemClock } from '#base/clock.ts';
 import { errorText, type Log, silentLog } from '#base/log.ts';
 import { isStatusError } from '#api/status.ts';
+import { formatTime } from '#api/time.ts';
 import type { Event, KubeObject } from '#api/types.ts';
 import type { Api } from '#client/api.ts';
 import { events as eventResource } from '#client/resources.ts';
@@ -61,9 +62,6 @@ export function createEventRecorder(api: Api, options: EventRecorderOptions): Ev
 
   function record(about: KubeObject, note: EventNote): void {
     const nowMs = clock.now();
-    const source = options.host
-      ? { component: options.component, host: options.host }
-      : { component: options.component };
     const object = referenceTo(about, note.fieldPath);
     const objectKey = [object.kind, object.namespace, object.name, object.uid].join('/');
     if (!takeToken(buckets, objectKey, nowMs)) return;
@@ -72,24 +70,7 @@ export function createEventRecorder(api: Api, options: EventRecorderOptions): Ev
     const message = combined ? `(combined from similar events): ${note.message}` : note.message;
     const series = combined ? groupKey : `${groupKey}|${note.message}`;
     serial += 1;
-    const time = new Date(nowMs).toISOString().replace(/\.\d+Z$/, 'Z');
-    const event: Event = {
-      metadata: {
-        // Like upstream's name.hex(nanoseconds), with a serial where we have no nanoseconds.
-        name: `${object.name}.${(BigInt(nowMs) * 1_000_000n + BigInt(serial % 1_000_000)).toString(16)}`,
-        namespace: object.namespace ?? 'default',
-      },
-      involvedObject: object,
-      reason: note.reason,
-      message,
-      type: note.type,
-      source,
-      reportingComponent: options.component,
-      reportingInstance: options.host ?? '',
-      firstTimestamp: time,
-      lastTimestamp: time,
-      count: 1,
-    };
+    const event = eventOf(object, { ...note, message }, { ...options, nowMs, serial });
     if (queue.length >= MAX_QUEUED) {
       log.warn('event dropped', { reason: note.reason, object: objectKey });
       return;
@@ -142,6 +123,33 @@ export function createEventRecorder(api: Api, options: EventRecorderOptions): Ev
     async flush() {
       while (active) await sending;
     },
+  };
+}
+
+function eventOf(
+  object: Event['involvedObject'],
+  note: EventNote,
+  by: { component: string; host?: string; nowMs: number; serial: number },
+): Event {
+  const { component, host, nowMs, serial } = by;
+  const time = formatTime(nowMs);
+  // Like upstream's name.hex(nanoseconds), with a serial where we have no nanoseconds.
+  const nanoseconds = BigInt(nowMs) * 1_000_000n + BigInt(serial % 1_000_000);
+  return {
+    metadata: {
+      name: `${object.name}.${nanoseconds.toString(16)}`,
+      namespace: object.namespace ?? 'default',
+    },
+    involvedObject: object,
+    reason: note.reason,
+    message: note.message,
+    type: note.type,
+    source: { component, ...(host ? { host } : {}) },
+    reportingComponent: component,
+    reportingInstance: host ?? '',
+    firstTimestamp: time,
+    lastTimestamp: time,
+    count: 1,
   };
 }
 

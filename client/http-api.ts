@@ -32,14 +32,21 @@ const PATCH_TYPES: Record<PatchBody['type'], string> = {
 /** Builds the typed API over a transport. `userAgent` names the component in audit and events. */
 export function createApi(transport: Transport, options: { userAgent: string }): Api {
   const base = { accept: JSON_TYPE, 'user-agent': options.userAgent };
+  const call = callerOver(transport, base);
+  return { ...readingApi(transport, base, call), ...writingApi(call) };
+}
 
-  async function call(
-    request: Omit<TransportRequest, 'body' | 'headers'> & {
-      send?: unknown;
-      contentType?: string;
-      accept?: string;
-    },
-  ): Promise<Uint8Array> {
+type CallRequest = Omit<TransportRequest, 'body' | 'headers'> & {
+  send?: unknown;
+  contentType?: string;
+  accept?: string;
+};
+type Call = (request: CallRequest) => Promise<Uint8Array>;
+type Headers = Readonly<Record<string, string>>;
+
+/** One request, one whole answer; an error status is thrown. */
+function callerOver(transport: Transport, base: Headers): Call {
+  return async (request) => {
     const { send, contentType, accept, ...rest } = request;
     const headers: Record<string, string> = { ...base };
     if (accept !== undefined) headers.accept = accept;
@@ -53,12 +60,19 @@ export function createApi(transport: Transport, options: { userAgent: string }):
     const bytes = await collect(response.body);
     if (response.status >= 300) throw errorOf(response, bytes);
     return bytes;
-  }
+  };
+}
 
-  async function callJson<T>(request: Parameters<typeof call>[0]): Promise<T> {
-    return JSON.parse(textOf(await call(request))) as T;
-  }
+async function json<T>(answer: Promise<Uint8Array>): Promise<T> {
+  return JSON.parse(textOf(await answer)) as T;
+}
 
+function readingApi(
+  transport: Transport,
+  base: Headers,
+  call: Call,
+): Pick<Api, 'get' | 'list' | 'watch' | 'raw'> {
+  const callJson = <T>(request: CallRequest): Promise<T> => json<T>(call(request));
   return {
     get: <T extends KubeObject>(
       resource: Resource<T>,
@@ -83,6 +97,19 @@ export function createApi(transport: Transport, options: { userAgent: string }):
       return typedItems(answer, resource, list.metadataOnly === true);
     },
 
+    watch: <T extends KubeObject>(resource: Resource<T>, watch: WatchOptions = {}) =>
+      openWatch<T>(transport, resource, watch, base),
+
+    raw: (path, { signal, accept } = {}) =>
+      call({ method: 'GET', path, signal, ...(accept === undefined ? {} : { accept }) }),
+  };
+}
+
+type Writes = 'create' | 'post' | 'update' | 'patch' | 'delete' | 'deleteCollection';
+
+function writingApi(call: Call): Pick<Api, Writes> {
+  const callJson = <T>(request: CallRequest): Promise<T> => json<T>(call(request));
+  return {
     create: <T extends KubeObject>(resource: Resource<T>, object: T, write: WriteOptions = {}) =>
       callJson<T>({
         method: 'POST',
@@ -140,12 +167,6 @@ export function createApi(transport: Transport, options: { userAgent: string }):
         signal: remove.signal,
       });
     },
-
-    watch: <T extends KubeObject>(resource: Resource<T>, watch: WatchOptions = {}) =>
-      openWatch<T>(transport, resource, watch, base),
-
-    raw: (path, { signal, accept } = {}) =>
-      call({ method: 'GET', path, signal, ...(accept === undefined ? {} : { accept }) }),
   };
 }
 
