@@ -95,20 +95,8 @@ export function createEventRecorder(api: Api, options: EventRecorderOptions): Ev
 
   async function send({ event, series }: Draft): Promise<void> {
     const before = known.get(series);
-    if (before) {
-      const count = before.count + 1;
-      try {
-        await api.patch(eventResource, before, {
-          type: 'merge',
-          body: { count, lastTimestamp: event.lastTimestamp, message: event.message },
-        });
-        before.count = count;
-        return;
-      } catch (error) {
-        if (!isStatusError(error, 'NotFound')) throw error;
-        known.delete(series);
-      }
-    }
+    if (before && (await raiseCount(api, before, event))) return;
+    known.delete(series);
     await api.create(eventResource, event);
     remember(known, series, {
       name: event.metadata.name ?? '',
@@ -124,6 +112,21 @@ export function createEventRecorder(api: Api, options: EventRecorderOptions): Ev
       while (active) await sending;
     },
   };
+}
+
+/** Counts one more of a known event; false when that is gone. */
+async function raiseCount(api: Api, before: Known, event: Event): Promise<boolean> {
+  const { lastTimestamp, message } = event;
+  const count = before.count + 1;
+  try {
+    const body = { count, lastTimestamp, message };
+    await api.patch(eventResource, before, { type: 'merge', body });
+    before.count = count;
+    return true;
+  } catch (error) {
+    if (isStatusError(error, 'NotFound')) return false;
+    throw error;
+  }
 }
 
 function eventOf(

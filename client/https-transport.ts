@@ -60,20 +60,13 @@ export function httpsTransport(connection: Connection): Transport {
         reject(request.signal.reason);
         return;
       }
-      const credential = authorization();
       const outgoing = open({
         agent: request.timeoutMs ? calls : streams,
         host: server.hostname.replace(/^\[|\]$/g, ''),
         port: server.port || (secure ? 443 : 80),
         method: request.method,
         path: prefix + request.path,
-        headers: {
-          ...request.headers,
-          ...(credential ? { authorization: credential } : {}),
-          ...(request.body === undefined
-            ? {}
-            : { 'content-length': String(Buffer.byteLength(request.body)) }),
-        },
+        headers: headersOf(request, authorization()),
       });
       const { signal, timeoutMs } = request;
       const onAbort = (): void => void outgoing.destroy();
@@ -110,6 +103,15 @@ export function httpsTransport(connection: Connection): Transport {
       return Promise.resolve();
     },
   };
+}
+
+function headersOf(request: TransportRequest, credential: string): Record<string, string> {
+  const headers: Record<string, string> = { ...request.headers };
+  if (credential) headers.authorization = credential;
+  if (request.body !== undefined) {
+    headers['content-length'] = String(Buffer.byteLength(request.body));
+  }
+  return headers;
 }
 
 function failed(request: TransportRequest, cause: Error): TransportError {

@@ -8,6 +8,7 @@ import {
   modifiedError,
   notFoundError,
 } from '#api/status.ts';
+import { formatTime } from '#api/time.ts';
 import type { KubeObject, ObjectKey } from '#api/types.ts';
 import type {
   Api,
@@ -43,73 +44,127 @@ type Stored = Map<string, KubeObject>;
  * deletion and watches behave as the real one's; nothing is validated or defaulted.
  */
 export function simulateApi(options: { clock?: Clock; random?: Random } = {}): SimulatedApi {
-  const { clock = systemClock, random = seededRandom(1) } = options;
-  const stores = new Map<string, Stored>();
-  const commits: Commit[] = [];
-  const watchers = new Set<() => void>();
-  const checks: ((verb: string, resource: Resource, object: KubeObject) => void)[] = [];
-  const handlers: ((event: Commit) => void)[] = [];
-  let version = 0;
-  let uids = 0;
-
-  const storeOf = (resource: Resource): Stored => {
-    const name = `${resource.group}/${resource.resource}`;
-    let store = stores.get(name);
-    if (!store) stores.set(name, (store = new Map()));
-    return store;
+  const store = new SimulatedStore(options.clock ?? systemClock, options.random ?? seededRandom(1));
+  const typed = <T>(object: KubeObject): Promise<T> => Promise.resolve(object as T);
+  return {
+    get: async (resource, key) => typed(structuredClone(store.find(resource as Resource, key))),
+    list: async (resource, selection = {}) =>
+      typed({
+        apiVersion: 'v1',
+        kind: `${resource.kind}List`,
+        metadata: { resourceVersion: store.version },
+        items: structuredClone(store.list(resource as Resource, selection)),
+      }),
+    create: async (resource, object) => typed(store.create(resource as Resource, object)),
+    async post(resource, key, subresource, body) {
+      if (subresource !== 'eviction') throw failure(405, 'MethodNotAllowed', subresource);
+      store.remove(resource, key, (body as { deleteOptions?: DeleteOptions }).deleteOptions ?? {});
+      return undefined;
+    },
+    update: async (resource, object, write = {}) =>
+      typed(store.replace(resource as Resource, object, write)),
+    async patch(resource, key, patch, write = {}) {
+      const old = structuredClone(store.find(resource as Resource, key));
+      const next = patched(old, patch);
+      if (!('resourceVersion' in metadataOf(patch.body))) delete next.metadata.resourceVersion;
+      return typed(store.replace(resource as Resource, next, write));
+    },
+    delete: async (resource, key, wish = {}) => store.remove(resource, key, wish),
+    async deleteCollection(resource, wish = {}) {
+      for (const object of store.list(resource, wish)) store.remove(resource, keyOf(object), wish);
+    },
+    watch: (resource, selection = {}) => store.watch(resource, selection),
+    raw: (path) => Promise.reject(failure(404, 'NotFound', `nothing at ${path}`)),
+    all: (resource) => structuredClone([...store.storeOf(resource as Resource).values()]) as never,
+    onWrite: (one) => void store.checks.push(one),
+    onCommit: (handler) => void store.handlers.push(handler),
   };
-  const find = (resource: Resource, key: ObjectKey): KubeObject => {
-    const object = storeOf(resource).get(`${key.namespace ?? ''}/${key.name}`);
+}
+
+/** Objects by resource and key, and the row of commits that watches follow. */
+class SimulatedStore {
+  readonly checks: ((verb: string, resource: Resource, object: KubeObject) => void)[] = [];
+  readonly handlers: ((event: Commit) => void)[] = [];
+  readonly #clock: Clock;
+  readonly #random: Random;
+  readonly #stores = new Map<string, Stored>();
+  readonly #commits: Commit[] = [];
+  readonly #watchers = new Set<() => void>();
+  #version = 0;
+  #uids = 0;
+
+  constructor(clock: Clock, random: Random) {
+    this.#clock = clock;
+    this.#random = random;
+  }
+
+  get version(): string {
+    return String(this.#version);
+  }
+
+  storeOf(resource: Resource): Stored {
+    const name = `${resource.group}/${resource.resource}`;
+    let store = this.#stores.get(name);
+    if (!store) this.#stores.set(name, (store = new Map()));
+    return store;
+  }
+
+  find(resource: Resource, key: ObjectKey): KubeObject {
+    const object = this.storeOf(resource).get(`${key.namespace ?? ''}/${key.name}`);
     if (!object) throw notFoundError(resource, key.name);
     return object;
-  };
-  const now = (): string => new Date(clock.now()).toISOString().replace(/\.\d+Z$/, 'Z');
-  const check = (verb: string, resource: Resource, object: KubeObject): void => {
-    for (const one of checks) one(verb, resource, object);
-  };
+  }
 
-  function commit(type: Commit['type'], resource: Resource, object: KubeObject): KubeObject {
-    version += 1;
+  #now(): string {
+    return formatTime(this.#clock.now());
+  }
+
+  #check(verb: string, resource: Resource, object: KubeObject): void {
+    for (const one of this.checks) one(verb, resource, object);
+  }
+
+  #commit(type: Commit['type'], resource: Resource, object: KubeObject): KubeObject {
+    this.#version += 1;
     const stored = structuredClone(object);
-    stored.metadata.resourceVersion = String(version);
-    const store = storeOf(resource);
+    stored.metadata.resourceVersion = String(this.#version);
+    const store = this.storeOf(resource);
     const key = `${stored.metadata.namespace ?? ''}/${stored.metadata.name}`;
     if (type === 'DELETED') store.delete(key);
     else store.set(key, stored);
-    const event: Commit = { type, resource, object: stored, version };
-    commits.push(event);
-    for (const handler of handlers) handler(event);
-    for (const wake of watchers) wake();
+    const event: Commit = { type, resource, object: stored, version: this.#version };
+    this.#commits.push(event);
+    for (const handler of this.handlers) handler(event);
+    for (const wake of this.#watchers) wake();
     return structuredClone(stored);
   }
 
-  function create(resource: Resource, object: KubeObject): KubeObject {
-    check('create', resource, object);
+  create(resource: Resource, object: KubeObject): KubeObject {
+    this.#check('create', resource, object);
     const made = structuredClone(object);
     made.apiVersion ??= resource.group ? `${resource.group}/${resource.version}` : resource.version;
     made.kind ??= resource.kind;
     const { metadata } = made;
     if (!metadata.name) {
-      const suffix = Math.floor(random() * 60_466_176).toString(36);
+      const suffix = Math.floor(this.#random() * 60_466_176).toString(36);
       metadata.name = `${metadata.generateName}${suffix.padStart(5, 'x')}`;
     }
-    if (storeOf(resource).has(`${metadata.namespace ?? ''}/${metadata.name}`)) {
+    if (this.storeOf(resource).has(`${metadata.namespace ?? ''}/${metadata.name}`)) {
       throw alreadyExistsError(resource, metadata.name);
     }
-    uids += 1;
-    metadata.uid = `uid-${uids}`;
-    metadata.creationTimestamp = now();
+    this.#uids += 1;
+    metadata.uid = `uid-${this.#uids}`;
+    metadata.creationTimestamp = this.#now();
     metadata.generation = 1;
-    return commit('ADDED', resource, made);
+    return this.#commit('ADDED', resource, made);
   }
 
-  function replace(resource: Resource, object: KubeObject, write: WriteOptions): KubeObject {
-    const old = find(resource, keyOf(object));
+  replace(resource: Resource, object: KubeObject, write: WriteOptions): KubeObject {
+    const old = this.find(resource, keyOf(object));
     const sent = object.metadata.resourceVersion;
     if (sent && sent !== old.metadata.resourceVersion) {
       throw modifiedError(resource, old.metadata.name ?? '');
     }
-    check(write.subresource === 'status' ? 'updateStatus' : 'update', resource, object);
+    this.#check(write.subresource === 'status' ? 'updateStatus' : 'update', resource, object);
     const next: KubeObject =
       write.subresource === 'status' ? withStatusOf(object, old) : { ...structuredClone(object) };
     if (write.subresource !== 'status' && old.status !== undefined) next.status = old.status;
@@ -119,12 +174,16 @@ export function simulateApi(options: { clock?: Clock; random?: Random } = {}): S
     }
     if (isDeepStrictEqual(next, old)) return structuredClone(old);
     const finished = next.metadata.deletionTimestamp && !next.metadata.finalizers?.length;
-    return commit(finished && !isGraceful(resource, next) ? 'DELETED' : 'MODIFIED', resource, next);
+    return this.#commit(
+      finished && !isGraceful(resource, next) ? 'DELETED' : 'MODIFIED',
+      resource,
+      next,
+    );
   }
 
-  function remove(resource: Resource, key: ObjectKey, wish: DeleteOptions): KubeObject | undefined {
-    const old = find(resource, key);
-    check('delete', resource, old);
+  remove(resource: Resource, key: ObjectKey, wish: DeleteOptions): KubeObject | undefined {
+    const old = this.find(resource, key);
+    this.#check('delete', resource, old);
     const { uid, resourceVersion } = wish.preconditions ?? {};
     if (uid && uid !== old.metadata.uid) {
       throw conflictError(resource, key.name, `the UID in the precondition (${uid}) differs`);
@@ -139,84 +198,50 @@ export function simulateApi(options: { clock?: Clock; random?: Random } = {}): S
     if (finalizers.size > 0) next.metadata.finalizers = [...finalizers];
     const graceful = isGraceful(resource, next) && wish.gracePeriodSeconds !== 0;
     if (finalizers.size === 0 && !graceful) {
-      commit('DELETED', resource, next);
+      this.#commit('DELETED', resource, next);
       return undefined;
     }
     if (next.metadata.deletionTimestamp) return next;
-    next.metadata.deletionTimestamp = now() as unknown as NonNullable<
+    next.metadata.deletionTimestamp = this.#now() as unknown as NonNullable<
       typeof next.metadata.deletionTimestamp
     >;
     if (graceful) next.metadata.deletionGracePeriodSeconds = wish.gracePeriodSeconds ?? 30;
-    return commit('MODIFIED', resource, next);
+    return this.#commit('MODIFIED', resource, next);
   }
 
-  function list(resource: Resource, selection: ListOptions): KubeObject[] {
-    return [...storeOf(resource).values()].filter((object) => matches(object, selection));
+  list(resource: Resource, selection: ListOptions): KubeObject[] {
+    return [...this.storeOf(resource).values()].filter((object) => matches(object, selection));
   }
 
-  async function* watch<T extends KubeObject>(
+  async *watch<T extends KubeObject>(
     resource: Resource<T>,
     selection: WatchOptions,
   ): AsyncGenerator<WatchEvent<T>[]> {
-    let next = commits.length;
+    let next = this.#commits.length;
     if (selection.sendInitialEvents) {
-      const events: WatchEvent<T>[] = list(resource, selection).map((object) => ({
+      const events: WatchEvent<T>[] = this.list(resource, selection).map((object) => ({
         type: 'ADDED',
         object: structuredClone(object) as T,
       }));
-      const resourceVersion = String(version);
+      const resourceVersion = String(this.#version);
       events.push({ type: 'BOOKMARK', resourceVersion, initialEventsEnd: true });
       yield events;
-    } else next = commits.findIndex((c) => c.version > Number(selection.resourceVersion ?? 0));
-    if (next < 0) next = commits.length;
+    } else
+      next = this.#commits.findIndex((c) => c.version > Number(selection.resourceVersion ?? 0));
+    if (next < 0) next = this.#commits.length;
     for (;;) {
       selection.signal?.throwIfAborted();
       const events: WatchEvent<T>[] = [];
-      for (; next < commits.length; next++) {
-        const event = commits[next];
+      for (; next < this.#commits.length; next++) {
+        const event = this.#commits[next];
         if (!event || event.resource.resource !== resource.resource) continue;
         if (event.resource.group !== resource.group || !matches(event.object, selection)) continue;
         events.push({ type: event.type, object: structuredClone(event.object) as T });
       }
       if (events.length) yield events;
-      else await changed(watchers, selection.signal);
+      else await changed(this.#watchers, selection.signal);
     }
   }
-
-  const typed = <T>(object: KubeObject): Promise<T> => Promise.resolve(object as T);
-  return {
-    get: async (resource, key) => typed(structuredClone(find(resource as Resource, key))),
-    list: async (resource, selection = {}) =>
-      typed({
-        apiVersion: 'v1',
-        kind: `${resource.kind}List`,
-        metadata: { resourceVersion: String(version) },
-        items: structuredClone(list(resource as Resource, selection)),
-      }),
-    create: async (resource, object) => typed(create(resource as Resource, object)),
-    async post(resource, key, subresource, body) {
-      if (subresource !== 'eviction') throw failure(405, 'MethodNotAllowed', subresource);
-      remove(resource, key, (body as { deleteOptions?: DeleteOptions }).deleteOptions ?? {});
-      return undefined;
-    },
-    update: async (resource, object, write = {}) =>
-      typed(replace(resource as Resource, object, write)),
-    async patch(resource, key, patch, write = {}) {
-      const old = structuredClone(find(resource as Resource, key));
-      const next = patched(old, patch);
-      if (!('resourceVersion' in metadataOf(patch.body))) delete next.metadata.resourceVersion;
-      return typed(replace(resource as Resource, next, write));
-    },
-    delete: async (resource, key, wish = {}) => remove(resource, key, wish),
-    async deleteCollection(resource, wish = {}) {
-      for (const object of list(resource, wish)) remove(resource, keyOf(object), wish);
-    },
-    watch: (resource, selection = {}) => watch(resource, selection),
-    raw: (path) => Promise.reject(failure(404, 'NotFound', `nothing at ${path}`)),
-    all: (resource) => structuredClone([...storeOf(resource as Resource).values()]) as never,
-    onWrite: (one) => void checks.push(one),
-    onCommit: (handler) => void handlers.push(handler),
-  };
 }
 
 /** A status write may also change annotations, which the Deployment controller relies on. */
