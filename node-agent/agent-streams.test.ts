@@ -55,8 +55,10 @@ before(async () => {
           command: [
             'sh',
             '-c',
-            'mkdir /www; echo page > /www/index.html; httpd -p 80 -h /www; i=0; while [ $i -lt 5 ]; do echo line $i; i=$((i+1)); done; echo oops >&2; while :; do sleep 0.2; done',
+            'mkdir /www; echo page > /www/index.html; httpd -p 80 -h /www; i=0; while [ $i -lt 5 ]; do echo line $i; i=$((i+1)); done; sleep 0.3; echo oops >&2; sleep 0.3; touch /tmp/up; while :; do sleep 0.2; done',
           ],
+          // Ready when all of its log is written.
+          readinessProbe: { exec: { command: ['test', '-e', '/tmp/up'] }, periodSeconds: 1 },
         },
         { name: 'shell', image: TEST_IMAGE, command: ['sh'], stdin: true, tty: true },
       ],

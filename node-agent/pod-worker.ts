@@ -22,6 +22,8 @@ import * as steps from '#node-agent/pod-steps.ts';
 import { hasLiveVolumes, prepareVolumes } from '#node-agent/pod-volumes.ts';
 
 const RETRY = { initialMs: 500, maxMs: 30_000 };
+/** Attempts remembered as told about; forgetting one only repeats an event. */
+const MAX_TOLD = 100;
 /** How long ErrImagePull shows before it turns into ImagePullBackOff. */
 const PULL_ERROR_SHOWN_MS = 2_000;
 /** A plan follows a plan at most so often without a pause; a fault shall cost no whole core. */
@@ -277,6 +279,7 @@ export class PodWorker {
       const last = latest(o.runtime, name);
       if (last?.state !== 'exited' || this.#told.has(last.id)) continue;
       if (!restarts(o.pod, container, last.exitCode) || o.now >= restartAtMs(last)) continue;
+      if (this.#told.size >= MAX_TOLD) this.#told.clear();
       this.#told.add(last.id);
       const { namespace, uid } = identityOf(o.pod);
       const message =

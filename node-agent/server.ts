@@ -60,7 +60,12 @@ export async function startServer(
     key: readFileSync(tlsPrivateKeyFile),
     ca: readFileSync(clientCaFile),
   });
-  const meter = new UsageMeter(options.services.runtime, options.services.clock);
+  const { runtime, runtimes, clock } = options.services;
+  const meter = new UsageMeter(
+    runtime,
+    clock,
+    (id) => runtimes.container(id)?.record.startedAtMs || undefined,
+  );
   meter.node(); // the first rate needs an earlier value
   const server = https.createServer(
     { ...files(), requestCert: true, rejectUnauthorized: false },

@@ -11,6 +11,7 @@ import type { Informer } from '#client/informer.ts';
 import { createInformers, type Informers } from '#client/informer-factory.ts';
 import { nodes, pods, runtimeClasses, services as serviceResource } from '#client/resources.ts';
 import { openCgroups } from '#node-agent/cgroups.ts';
+import { ConfigError } from '#node-agent/config-error.ts';
 import { collectGarbage } from '#node-agent/container-gc.ts';
 import { parseResolvConf } from '#node-agent/dns-config.ts';
 import { createHandlers } from '#node-agent/handlers.ts';
@@ -393,8 +394,12 @@ async function makeServices(
     status: createStatusWriter(api, { clock, log, signal }),
     sandboxSlots: createSlots(PARALLEL_SANDBOXES),
     networkProblem: around.networkProblem,
-    runtimeHandler: ({ spec }) =>
-      spec.runtimeClassName ? (classes.get({ name: spec.runtimeClassName })?.handler ?? '') : '',
+    runtimeHandler: ({ spec }) => {
+      if (!spec.runtimeClassName) return '';
+      const found = classes.get({ name: spec.runtimeClassName });
+      if (!found) throw new ConfigError(`RuntimeClass "${spec.runtimeClassName}" not found`);
+      return found.handler;
+    },
   };
   return Object.assign(result, { services, events });
 }

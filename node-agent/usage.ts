@@ -43,9 +43,17 @@ export class UsageMeter {
   /** Two counter values make a rate: the newest, and one that is old enough. */
   readonly #counters = new Map<string, { older: Counter; newer: Counter }>();
 
-  constructor(runtime: RuntimeService, clock: Clock) {
+  readonly #startedAtMs: (containerId: string) => number | undefined;
+
+  /** `startedAtMs` tells when a container began: its first rate is that since then. */
+  constructor(
+    runtime: RuntimeService,
+    clock: Clock,
+    startedAtMs: (containerId: string) => number | undefined = () => undefined,
+  ) {
     this.#runtime = runtime;
     this.#clock = clock;
+    this.#startedAtMs = startedAtMs;
   }
 
   node(): NodeUsage {
@@ -116,10 +124,12 @@ export class UsageMeter {
 
   #cpu(id: string, now: Counter, reported: number): CpuUsage {
     const known = this.#counters.get(id);
-    if (!known) this.#counters.set(id, { older: now, newer: now });
+    const startMs = this.#startedAtMs(id);
+    const start = startMs ? { atMs: startMs, coreNs: 0 } : now;
+    if (!known) this.#counters.set(id, { older: start, newer: now });
     else if (now.atMs - known.newer.atMs >= MIN_WINDOW_MS)
       this.#counters.set(id, { older: known.newer, newer: now });
-    const { older, newer } = this.#counters.get(id) ?? { older: now, newer: now };
+    const { older, newer } = this.#counters.get(id) ?? { older: start, newer: now };
     const ms = newer.atMs - older.atMs;
     const rate = ms >= MIN_WINDOW_MS ? ((newer.coreNs - older.coreNs) / ms) * 1000 : reported;
     return {
