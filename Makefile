@@ -4,13 +4,15 @@ DATA_DIR ?= $(or $(GANTRY_DATA_DIR),/var/lib/gantry)
 export GANTRY_DATA_DIR := $(DATA_DIR)
 export NODE_COMPILE_CACHE := $(CURDIR)/node_modules/.cache/node-compile
 
-# Fast tests need nothing but Node; the others run real etcd, containerd, nftables and clusters.
+# Fast tests need nothing but Node; system tests run real etcd, containerd and nftables; e2e tests
+# whole clusters under real kubectl.
 TESTS := $(NODE) --test --test-reporter=spec
-FAST := git ls-files -co --exclude-standard '*.test.ts'
+FAST := git ls-files -co --exclude-standard '*.test.ts' ':!:*.system.test.ts'
+SYSTEM := git ls-files -co --exclude-standard '*.system.test.ts'
 BENCH := store apiserver service-rules cluster
 E2E := git ls-files -co --exclude-standard '*.e2e.ts'
 
-.PHONY: help setup up down clean demo demo-load test test-fast test-e2e check bench format
+.PHONY: help setup up down clean demo demo-load test check bench format
 
 help:
 	@echo 'make demo       install what is missing, start a cluster, run the demo on it'
@@ -48,8 +50,8 @@ check: setup
 test:
 	@./setup.sh test
 	@$(MAKE) --no-print-directory check
-	@echo 'tests on real clusters'
-	@$(TESTS) --test-concurrency=1 $$($(E2E))
+	@echo 'tests on real parts and real clusters'
+	@$(TESTS) --test-concurrency=1 $$($(SYSTEM)) $$($(E2E))
 
 bench: setup
 	@for program in $(BENCH); do $(NODE) bench/$$program.ts || exit 1; done
