@@ -8,6 +8,9 @@ import { downwardOf, type StepContext, tell } from '#node-agent/pod-steps.ts';
 /** A kill that failed is forgotten after this, so that the plan orders it again. */
 const RETRY_MS = 1_000;
 
+/** Source: kubelet, least grace after preStop. */
+const AFTER_HOOK_MS = 2_000;
+
 type KillStep = Extract<PodStep, { step: 'kill-container' }>;
 type Running = { deadlineMs: number; hookBegun: boolean; interrupt: AbortController };
 
@@ -60,7 +63,9 @@ export class ContainerKiller {
       mine.hookBegun = true;
       await runPreStop(ctx, spec, record.id, mine);
     }
-    const graceMs = Math.max(0, mine.deadlineMs - clock.now());
+    // A hook that used up the time shall not cost the container its SIGTERM.
+    const leastMs = mine.hookBegun && !mine.interrupt.signal.aborted ? AFTER_HOOK_MS : 0;
+    const graceMs = Math.max(leastMs, mine.deadlineMs - clock.now());
     // The runtime counts whole seconds; a fraction must not turn into a kill at once.
     const seconds = Math.ceil(graceMs / 1000);
     await runtime.stopContainer(record.id, seconds, { signal: mine.interrupt.signal });
