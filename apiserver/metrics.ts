@@ -16,11 +16,21 @@ export type RequestMetrics = {
   observe(info: RequestInfo | undefined, code: number, durationMs: number): void;
   /** Prometheus text exposition of everything, the process included. */
   text(): Promise<string>;
-  /** Adds a gauge that is read when asked for. */
-  gauge(name: string, help: string, read: () => Iterable<[labels: string, value: number]>): void;
+  /** Adds a gauge (or a counter that somebody else keeps) that is read when asked for. */
+  gauge(
+    name: string,
+    help: string,
+    read: () => Iterable<[labels: string, value: number]>,
+    type?: 'gauge' | 'counter',
+  ): void;
 };
 
-type Gauge = { name: string; help: string; read: () => Iterable<[labels: string, value: number]> };
+type Gauge = {
+  name: string;
+  help: string;
+  read: () => Iterable<[labels: string, value: number]>;
+  type: 'gauge' | 'counter';
+};
 
 /**
  * Counts on the hot path are a map lookup and three additions; prom-client joins only when
@@ -53,13 +63,13 @@ export function createMetrics(): RequestMetrics {
 
   return {
     observe,
-    gauge: (name, help, read) => void gauges.push({ name, help, read }),
+    gauge: (name, help, read, type = 'gauge') => void gauges.push({ name, help, read, type }),
     async text() {
       const lines: string[] = [];
       writeTotals(lines, totals.values());
       writeDurations(lines, durations.values());
-      for (const { name, help, read } of gauges) {
-        lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} gauge`);
+      for (const { name, help, read, type } of gauges) {
+        lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`);
         for (const [labels, value] of read()) lines.push(`${name}${braced(labels)} ${value}`);
       }
       return `${lines.join('\n')}\n${await processMetrics()}`;

@@ -7,17 +7,16 @@ import type { Authenticator } from '#apiserver/authn/authenticate.ts';
 import { impersonate } from '#apiserver/authn/impersonation.ts';
 import type { Attributes, Authorizer, Decision } from '#apiserver/authz/authorizer.ts';
 import { attributesOf, forbiddenBy } from '#apiserver/authz/forbidden.ts';
+import type { Fairness, Ticket } from '#apiserver/fairness.ts';
+import { TooManyRequests } from '#apiserver/fairness.ts';
 import type { RequestMetrics } from '#apiserver/metrics.ts';
 import { negotiate } from '#apiserver/negotiate.ts';
 import { parseRequestInfo } from '#apiserver/request-info.ts';
 import type { Handler, RequestInfo, ServerRequest, ServerResponse } from '#apiserver/request.ts';
-import { answerStatus } from '#apiserver/resource/answer.ts';
+import { answerStatus, answerText } from '#apiserver/resource/answer.ts';
 import { storeFailure } from '#apiserver/resource/store-failure.ts';
 import { notedWarnings, warningHeader } from '#apiserver/warnings.ts';
 import type { UserInfo } from '#apiserver/user.ts';
-
-/** Requests being worked on at once, watches and streams apart. Upstream: 400 reads, 200 writes. */
-const MAX_IN_FLIGHT = 600;
 
 /** The last stage: what the request is about answers it. */
 export type Route = (
@@ -31,6 +30,8 @@ export type PipelineConfig = {
   authorizer: Authorizer;
   route: Route;
   metrics: RequestMetrics;
+  /** Without it requests are not limited. */
+  fairness?: Fairness | undefined;
   log: Log;
 };
 
@@ -48,8 +49,7 @@ export type Pipeline = {
  * Nothing that goes wrong in them ends the process: it becomes a Status.
  */
 export function createPipeline(config: PipelineConfig): Pipeline {
-  const { authenticator, authorizer, route, metrics, log } = config;
-  let inFlight = 0;
+  const { authenticator, authorizer, route, metrics, fairness, log } = config;
 
   const admit = async (request: ServerRequest): Promise<Admitted> => {
     const info = parseRequestInfo(request.method, request.url);
@@ -62,22 +62,21 @@ export function createPipeline(config: PipelineConfig): Pipeline {
     const startMs = performance.now();
     let info: RequestInfo | undefined;
     let response: ServerResponse;
-    let counted = false;
+    let ticket: Ticket | null = null;
     try {
       info = parseRequestInfo(request.method, request.url);
       const user = await authenticate(authenticator, authorizer, request);
-      if (info.verb !== 'watch') {
-        if (inFlight >= MAX_IN_FLIGHT) throw tooManyRequests();
-        inFlight++;
-        counted = true;
-      }
+      const entering = fairness?.enter(user, info, request) ?? null;
+      ticket = entering instanceof Promise ? await entering : entering;
       authorize(authorizer, user, info);
       response = await route(info, request, user);
     } catch (error) {
       response = answerFailure(error, request, log);
+      if (error instanceof TooManyRequests) nameFlow(response, error);
     } finally {
-      if (counted) inFlight--;
+      if (ticket) fairness?.leave(ticket);
     }
+    if (ticket) nameFlow(response, ticket);
     const warnings = notedWarnings(request);
     if (warnings.length > 0) response.headers['warning'] ??= warningHeader(warnings);
     response.headers['audit-id'] = request.headers['audit-id'] ?? randomUUID();
@@ -104,10 +103,20 @@ function authorize(authorizer: Authorizer, user: UserInfo, info: RequestInfo): v
   if (decision.decision !== 'allow') throw forbiddenBy(attributes, decision);
 }
 
-const tooManyRequests = (): StatusError =>
-  failure(429, 'TooManyRequests', 'too many requests, please try again later.', {
-    retryAfterSeconds: 1,
-  });
+/** By uid, since the names may tell users more than is theirs to know. */
+function nameFlow(
+  { headers }: ServerResponse,
+  { schema, level }: Pick<Ticket, 'schema' | 'level'>,
+) {
+  headers['x-kubernetes-pf-flowschema-uid'] = schema.uid;
+  headers['x-kubernetes-pf-prioritylevel-uid'] = level.uid;
+}
+
+function refuseForNow(error: TooManyRequests): ServerResponse {
+  const response = answerText(`${error.message}\n`, 429);
+  response.headers['retry-after'] = '1';
+  return response;
+}
 
 /** Any failure as the Status that the client gets; surprises are logged and become 500. */
 export function failureStatus(error: unknown, log: Log): StatusError {
@@ -122,6 +131,7 @@ export function failureStatus(error: unknown, log: Log): StatusError {
 }
 
 function answerFailure(error: unknown, request: ServerRequest, log: Log): ServerResponse {
+  if (error instanceof TooManyRequests) return refuseForNow(error);
   const { status } = failureStatus(error, log);
   try {
     const format = { ...negotiate(request.headers['accept']), pretty: false };

@@ -6,7 +6,12 @@ import type { KubeObject } from '#api/types.ts';
 import { validateObjectMeta } from '#api/validate-meta.ts';
 import { admission } from '#apiserver/resource/admit.ts';
 import { trackFields } from '#apiserver/resource/managed-fields.ts';
-import { dropServerMetadata, fillNewMetadata, generateName } from '#apiserver/resource/metadata.ts';
+import {
+  dedupeOwners,
+  dropServerMetadata,
+  fillNewMetadata,
+  generateName,
+} from '#apiserver/resource/metadata.ts';
 import type { ServerContext, WriteOptions, Written } from '#apiserver/resource/server-context.ts';
 import { nameOf } from '#apiserver/resource/server-context.ts';
 import { withReservation } from '#apiserver/resource/service-allocator.ts';
@@ -53,6 +58,7 @@ async function createOnce(
 ): Promise<Attempt> {
   const { namespace = '', name = '' } = object.metadata;
   dropServerMetadata(object);
+  dedupeOwners(object, options.warnings);
   if (!options.tracked) trackFields(server, kind, '', null, object, options);
   const rules = admission(
     server,

@@ -32,6 +32,25 @@ export function dropServerMetadata({ metadata }: KubeObject): void {
   delete metadata.resourceVersion;
 }
 
+/** Owners that are named twice count once, and the client is told. Mutates. */
+export function dedupeOwners({ metadata }: KubeObject, warnings: string[]): void {
+  const owners = metadata.ownerReferences;
+  if (!owners || owners.length < 2) return;
+  const kept: typeof owners = [];
+  const twice: string[] = [];
+  for (const owner of owners) {
+    if (kept.some((other) => equalJson(other, owner))) twice.push(owner.uid);
+    else kept.push(owner);
+  }
+  if (twice.length === 0) return;
+  metadata.ownerReferences = kept;
+  warnings.push(
+    '.metadata.ownerReferences contains duplicate entries; API server dedups owner references in ' +
+      '1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate ' +
+      `UID(s) observed: ${twice.join(', ')}`,
+  );
+}
+
 /** What the server alone says about a new object. Mutates. */
 export function fillNewMetadata(object: KubeObject, kind: Kind, nowMs: number): void {
   const { metadata } = object;

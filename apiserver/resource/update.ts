@@ -7,7 +7,12 @@ import { validateObjectMetaUpdate } from '#api/validate-meta.ts';
 import { admission } from '#apiserver/resource/admit.ts';
 import { createObject, refuse } from '#apiserver/resource/create.ts';
 import { trackFields } from '#apiserver/resource/managed-fields.ts';
-import { checkVersion, keepServerMetadata, specChanged } from '#apiserver/resource/metadata.ts';
+import {
+  checkVersion,
+  dedupeOwners,
+  keepServerMetadata,
+  specChanged,
+} from '#apiserver/resource/metadata.ts';
 import type { ServerContext, WriteOptions, Written } from '#apiserver/resource/server-context.ts';
 import { nameOf } from '#apiserver/resource/server-context.ts';
 import { asService, isService, withReservation } from '#apiserver/resource/service-allocator.ts';
@@ -102,6 +107,7 @@ async function prepare(
   const { subresource = '' } = options;
   const { namespace = '', name = '' } = old.metadata;
   checkVersion(object, old, kind);
+  dedupeOwners(object, options.warnings);
   if (!options.tracked) trackFields(server, kind, subresource, old, object, options);
   const rules = admission(
     server,

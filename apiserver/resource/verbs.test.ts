@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import type { TestServer } from '#apiserver/testing.ts';
-import { startTestServer } from '#apiserver/testing.ts';
+import { ADMIN, startTestServer } from '#apiserver/testing.ts';
 
 /** The generic verbs through the server's own door. */
 
@@ -104,6 +104,57 @@ test('a watch sees every change of its selection once, in order, from any versio
     some.map(({ object }) => Number(object.metadata.resourceVersion)),
     versions,
   );
+});
+
+const request = (method: string, url: string, body?: object) =>
+  server.handle({
+    method,
+    url,
+    headers: { 'content-type': 'application/json' },
+    body: body === undefined ? null : Buffer.from(JSON.stringify(body)),
+    signal: new AbortController().signal,
+    user: ADMIN,
+  });
+
+test('a change between the answer and the first read of a watch is not lost', async () => {
+  const from = await create('early');
+  for (const query of [`resourceVersion=${from}`, '']) {
+    const selector = 'fieldSelector=metadata.name%3Dearly';
+    const { body } = await request('GET', `${CONFIG_MAPS}?watch=1&${selector}&${query}`);
+    const patched = await server.call(
+      'PATCH',
+      `${CONFIG_MAPS}/early`,
+      { data: { at: query.length.toString() } },
+      MERGE,
+    );
+    const chunks = body as AsyncIterable<Uint8Array>;
+    const version = String(patched.body['metadata']?.['resourceVersion']);
+    for await (const chunk of chunks) {
+      const line = Buffer.from(chunk).toString();
+      assert.ok(line.includes(`"resourceVersion":"${version}"`), line);
+      break;
+    }
+  }
+});
+
+test('a watcher that does not read is cut, and others go on', async () => {
+  await create('flood');
+  const watch = await request('GET', `${CONFIG_MAPS}?watch=1`);
+  const chunks = (watch.body as AsyncIterable<Uint8Array>)[Symbol.asyncIterator]();
+  await chunks.next();
+  const text = 'x'.repeat(900_000);
+  for (let i = 0; i < 20; i++) {
+    const data = { text: `${i}${text}` };
+    const { code } = await server.call('PATCH', `${CONFIG_MAPS}/flood`, { data }, MERGE);
+    assert.equal(code, 200);
+  }
+  let seen = 0;
+  for (;;) {
+    const { done } = await chunks.next();
+    if (done) break;
+    seen++;
+  }
+  assert.ok(seen < 20, `${seen} chunks were still delivered`);
 });
 
 test('initial events end with a bookmark', async () => {

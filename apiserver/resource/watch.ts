@@ -60,7 +60,7 @@ class WatchStream {
   readonly #request: WatchRequest;
   readonly #resource: ResourceCache;
   readonly #initial: boolean;
-  readonly #from: number;
+  #from: number;
   /** Built-in JSON bytes go out as they are; other forms are made once for all who share `form`. */
   readonly #form: string | undefined;
   #pending: Buffer[] = [];
@@ -69,15 +69,14 @@ class WatchStream {
   #wake: (() => void) | undefined;
   #headless = false;
   /** Events up to here are not for the live queue. */
-  #after: number;
+  #after = 0;
 
   constructor(server: ServerContext, request: WatchRequest, initial: boolean, from: number) {
     this.#server = server;
     this.#request = request;
     this.#resource = server.cache.of(request.kind);
     this.#initial = initial;
-    this.#from = initial || from === 0 ? server.cache.revision : from;
-    this.#after = Math.max(this.#from, server.cache.revision);
+    this.#from = from;
     const { kind, format, includeObject } = request;
     if (kind.storedAs || format.as) {
       this.#form = `${apiVersionOf(kind)} ${format.as?.kind ?? ''} ${includeObject}`;
@@ -85,6 +84,10 @@ class WatchStream {
   }
 
   async *chunks(): AsyncGenerator<Uint8Array, void, void> {
+    // Where it begins is settled in the same turn as it begins to listen: nothing falls between.
+    const { revision } = this.#server.cache;
+    if (this.#initial || this.#from === 0) this.#from = revision;
+    this.#after = Math.max(this.#from, revision);
     const ends = new AbortController();
     const signal = AbortSignal.any([this.#request.signal, this.#server.signal, ends.signal]);
     const stop = this.#resource.listen((event) => this.#offer(event));
