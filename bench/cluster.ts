@@ -13,6 +13,7 @@ import type { Api } from '#client/api.ts';
 import type { Pod } from '#api/types.ts';
 import { containerdPaths } from '#node-agent/runtime/containerd-daemon.ts';
 import { connectContainerd } from '#node-agent/runtime/containerd.ts';
+import { startBarePod } from '#bench/bare-pod.ts';
 import { cannotRun, layOutCluster, type TestCluster } from '#e2e/cluster.ts';
 import { figure, median, printTable, quantile } from '#bench/machine.ts';
 import { buildDemoImages } from '#manifests/demo/build-images.ts';
@@ -51,51 +52,16 @@ async function podTime(api: Api, name: string): Promise<number> {
   throw new Error(`pod ${name} did not come to run`);
 }
 
-/** The same calls that a pod needs, straight to containerd: sandbox, create, start. */
+/** The same calls that a pod needs, straight to this cluster's containerd. */
 async function rawTimes(cluster: TestCluster): Promise<number[]> {
   const dir = join(cluster.dataDir, 'node', cluster.nodeName, 'containerd');
-  const runtime = connectContainerd({ endpoint: `unix://${containerdPaths(dir).socket}` });
+  const runtime = connectContainerd({ endpoint: containerdPaths(dir).socket });
   const times: number[] = [];
   for (let i = 0; i < ROUNDS; i++) {
-    const sandboxConfig = {
-      metadata: { name: `raw-${i}`, uid: `raw-${i}`, namespace: 'bench', attempt: 0 },
-      hostname: `raw-${i}`,
-      logDirectory: join(cluster.dataDir, 'raw-logs'),
-      portMappings: [],
-      labels: {},
-      annotations: {},
-      linux: { securityContext: { namespaceOptions: { pid: 'CONTAINER' as const } } },
-    };
-    const begun = performance.now();
-    const sandbox = await runtime.runPodSandbox(sandboxConfig, '');
-    const container = await runtime.createContainer(
-      sandbox,
-      {
-        metadata: { name: 'main', attempt: 0 },
-        image: { image: IMAGE },
-        command: COMMAND,
-        args: [],
-        workingDir: '',
-        envs: [],
-        mounts: [],
-        devices: [],
-        labels: {},
-        annotations: {},
-        logPath: 'main.log',
-        stdin: false,
-        stdinOnce: false,
-        tty: false,
-        linux: {
-          resources: {},
-          securityContext: { namespaceOptions: { pid: 'CONTAINER' } },
-        },
-      },
-      sandboxConfig,
+    const logDir = join(cluster.dataDir, 'bare');
+    times.push(
+      await startBarePod(runtime, { name: `raw-${i}`, image: IMAGE, command: COMMAND, logDir }),
     );
-    await runtime.startContainer(container);
-    times.push(performance.now() - begun);
-    await runtime.stopPodSandbox(sandbox);
-    await runtime.removePodSandbox(sandbox);
   }
   runtime.close();
   return times;

@@ -1,4 +1,3 @@
-import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { startTestServer } from '#apiserver/testing.ts';
 import type { Pod } from '#api/types.ts';
@@ -8,8 +7,9 @@ import { inProcessTransport } from '#client/in-process-transport.ts';
 import { pods, serviceAccounts } from '#client/resources.ts';
 import { connectContainerd, type RuntimeClient } from '#node-agent/runtime/containerd.ts';
 import { containerdPaths } from '#node-agent/runtime/containerd-daemon.ts';
-import type { PodSandboxConfig } from '#node-agent/runtime/service.ts';
 import { missingForTestRuntime, startTestNode, TEST_IMAGE } from '#node-agent/testing.ts';
+import { type BarePod, startBarePod } from '#bench/bare-pod.ts';
+import { figure, median, printTable, quantile } from '#bench/machine.ts';
 
 /**
  * How long a pod takes from its creation to Running as a watcher sees it, beside the bare calls to
@@ -57,51 +57,12 @@ const pod = (name: string): Pod => ({
   },
 });
 
-async function bareCalls(runtime: RuntimeClient, dir: string, name: string): Promise<number> {
-  const namespaceOptions = { pid: 'CONTAINER' } as const;
-  const sandbox: PodSandboxConfig = {
-    metadata: { name, namespace: 'bare', uid: name, attempt: 0 },
-    hostname: name,
-    logDirectory: join(dir, 'bare', name),
-    portMappings: [],
-    labels: {},
-    annotations: {},
-    linux: { securityContext: { namespaceOptions } },
-  };
-  const begun = performance.now();
-  const id = await runtime.runPodSandbox(sandbox, '');
-  const container = await runtime.createContainer(
-    id,
-    {
-      metadata: { name: 'main', attempt: 0 },
-      image: { image: TEST_IMAGE },
-      command: ['sh', '-c', script],
-      args: [],
-      workingDir: '',
-      envs: [],
-      mounts: [],
-      devices: [],
-      labels: {},
-      annotations: {},
-      logPath: 'main.log',
-      stdin: false,
-      stdinOnce: false,
-      tty: false,
-      linux: { resources: {}, securityContext: { namespaceOptions } },
-    },
-    sandbox,
-  );
-  await runtime.startContainer(container);
-  const ms = performance.now() - begun;
-  await runtime.stopPodSandbox(id);
-  await runtime.removePodSandbox(id);
-  return ms;
-}
-
-const at = (values: readonly number[], share: number): number =>
-  values.toSorted((a, b) => a - b)[
-    Math.min(values.length - 1, Math.floor(values.length * share))
-  ] ?? Number.NaN;
+const bareOf = (dir: string, name: string): BarePod => ({
+  name,
+  image: TEST_IMAGE,
+  command: ['sh', '-c', script],
+  logDir: join(dir, 'bare'),
+});
 
 async function measure(api: Api, dir: string, runtime: RuntimeClient): Promise<void> {
   const stop = new AbortController();
@@ -118,7 +79,7 @@ async function measure(api: Api, dir: string, runtime: RuntimeClient): Promise<v
   };
   for (let round = 0; round < ROUNDS; round++) {
     const name = `one-${round}`;
-    bare.push(await bareCalls(runtime, dir, name));
+    bare.push(await startBarePod(runtime, bareOf(dir, name)));
     up.push(await timed(until(name, running), () => api.create(pods, pod(name))));
     const key = { namespace: 'default', name };
     down.push(await timed(until(name, gone), () => api.delete(pods, key)));
@@ -130,20 +91,22 @@ async function measure(api: Api, dir: string, runtime: RuntimeClient): Promise<v
   );
   stop.abort();
   await following;
-  const row = (what: string, values: readonly number[]) => ({
+  const row = (what: string, values: readonly number[]): string[] => [
     what,
-    'p50 ms': Math.round(at(values, 0.5)),
-    'p90 ms': Math.round(at(values, 0.9)),
-    'of bare': (at(values, 0.5) / at(bare, 0.5)).toFixed(2),
-  });
-  console.table([
-    row('bare CRI calls: sandbox, create, start', bare),
-    row('pod created → Running, one at a time', up),
-    row(`pod created → Running, ${AT_ONCE} at once`, many),
-    row('pod deleted (grace 1 s, ignores SIGTERM) → gone', down),
-  ]);
-  const [cpu] = cpus();
-  console.log(`${cpus().length} × ${cpu?.model ?? 'unknown CPU'}, Node ${process.versions.node}`);
+    `${figure(median(values))} ms`,
+    `${figure(quantile(values, 0.9))} ms`,
+    (median(values) / median(bare)).toFixed(2),
+  ];
+  printTable(
+    'A pod on one node',
+    ['what', 'p50', 'p90', 'of bare'],
+    [
+      row('bare CRI calls: sandbox, create, start', bare),
+      row('pod created → Running, one at a time', up),
+      row(`pod created → Running, ${AT_ONCE} at once`, many),
+      row('pod deleted (grace 1 s, ignores SIGTERM) → gone', down),
+    ],
+  );
 }
 
 const missing = missingForTestRuntime();
