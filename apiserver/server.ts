@@ -25,6 +25,8 @@ const HANDSHAKE_TIMEOUT_MS = 10_000;
 /** ... to send a request's head, and its whole body. */
 const HEADERS_TIMEOUT_MS = 15_000;
 const REQUEST_TIMEOUT_MS = 60_000;
+/** How often the two are looked after. */
+const TIMEOUT_CHECK_MS = 5_000;
 /** Idle connections are closed after this long; longer than the usual client pools keep them. */
 const KEEP_ALIVE_TIMEOUT_MS = 120_000;
 /** Open connections: some for each of a large cluster's clients. */
@@ -78,12 +80,15 @@ export async function listen(config: ServerConfig): Promise<HttpsServer> {
       headersTimeout: HEADERS_TIMEOUT_MS,
       requestTimeout: REQUEST_TIMEOUT_MS,
       keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+      connectionsCheckingInterval: TIMEOUT_CHECK_MS,
       noDelay: true,
     },
     (request, response) => void answerHttp1(config.handle, request, response, peerOf),
   );
   // A server that does not listen itself tracks no connections, and then neither enforces the
   // timeouts above nor finds the idle ones to close.
+  http1.emit('listening');
+  // It never listens itself, but only this starts its watch over slow and idle connections.
   http1.emit('listening');
   http1.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     const own = new Http1Request(request, null, peerOf(socket));
