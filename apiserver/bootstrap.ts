@@ -1,5 +1,6 @@
 import { errorText } from '#base/log.ts';
 import type { BootstrapContext } from '#apiserver/bootstrap-context.ts';
+import { ensureFlowControl } from '#apiserver/bootstrap-flowcontrol.ts';
 import { createBootstrapObjects } from '#apiserver/bootstrap-objects.ts';
 import { reconcileRbac } from '#apiserver/bootstrap-rbac.ts';
 import type { ServerPlace } from '#apiserver/bootstrap-service.ts';
@@ -13,6 +14,7 @@ export type BootstrapStep = { name: string; run: (context: BootstrapSettings) =>
 export const bootstrapSteps: readonly BootstrapStep[] = [
   { name: 'objects', run: createBootstrapObjects },
   { name: 'rbac', run: reconcileRbac },
+  { name: 'flow control', run: ensureFlowControl },
   { name: 'services', run: (context) => reconcileServerPlace(context, context.place) },
 ];
 

@@ -1,6 +1,10 @@
 import { Command } from 'commander';
 import { createLog, errorText } from '#base/log.ts';
 import { DEFAULT_NODE_PORT_RANGE } from '#apiserver/resource/service-allocator.ts';
+import {
+  DEFAULT_MAX_IN_FLIGHT,
+  DEFAULT_MAX_MUTATING_IN_FLIGHT,
+} from '#apiserver/fairness-start.ts';
 import type { ApiServerConfig } from '#apiserver/start.ts';
 import { DEFAULT_CLUSTER_DOMAIN, DEFAULT_SERVICE_RANGE, start } from '#apiserver/start.ts';
 
@@ -33,6 +37,14 @@ export function apiServerCommand(): Command {
     .option('--service-account-issuer <url>', 'issuer of service account tokens')
     .option('--api-audiences <names>', 'audiences of tokens for this server', list)
     .option('--cluster-domain <domain>', 'DNS domain of the cluster', DEFAULT_CLUSTER_DOMAIN)
+    .option('--enable-priority-and-fairness <bool>', 'clients take turns', 'true')
+    .option('--max-requests-inflight <n>', 'reads at once', readCount, DEFAULT_MAX_IN_FLIGHT)
+    .option(
+      '--max-mutating-requests-inflight <n>',
+      'writes at once; priority levels share the sum of both',
+      readCount,
+      DEFAULT_MAX_MUTATING_IN_FLIGHT,
+    )
     .option('--log-level <level>', 'debug, info, warn or error', 'info');
 }
 
@@ -42,6 +54,14 @@ function parsePort(text: string): number {
     throw new RangeError(`--secure-port ${text}: must be a number between 0 and 65535`);
   }
   return port;
+}
+
+function readCount(text: string): number {
+  const count = Number(text);
+  if (!Number.isInteger(count) || count < 0) {
+    throw new RangeError(`${text}: must be a whole number that is not negative`);
+  }
+  return count;
 }
 
 type Flags = {
@@ -55,6 +75,9 @@ type Flags = {
   etcdKeyfile?: string;
   tokenAuthFile?: string;
   anonymousAuth: string;
+  enablePriorityAndFairness: string;
+  maxRequestsInflight: number;
+  maxMutatingRequestsInflight: number;
   serviceClusterIpRange: string;
   serviceNodePortRange: string;
   serviceAccountIssuer?: string;
@@ -64,9 +87,14 @@ type Flags = {
 };
 
 function configOf(flags: Flags): ApiServerConfig {
-  const { etcdCafile, etcdCertfile, etcdKeyfile, anonymousAuth, logLevel: _, ...same } = flags;
+  const { etcdCafile, etcdCertfile, etcdKeyfile, anonymousAuth, logLevel: _, ...others } = flags;
+  const { enablePriorityAndFairness, ...limits } = others;
+  const { maxRequestsInflight, maxMutatingRequestsInflight, ...same } = limits;
   return {
     ...same,
+    priorityAndFairness: enablePriorityAndFairness !== 'false',
+    maxRequestsInFlight: maxRequestsInflight,
+    maxMutatingRequestsInFlight: maxMutatingRequestsInflight,
     anonymousAuth: anonymousAuth !== 'false',
     ...(etcdCafile ? { etcdCaFile: etcdCafile } : {}),
     ...(etcdCertfile ? { etcdCertFile: etcdCertfile } : {}),

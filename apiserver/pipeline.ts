@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { StatusError } from '#api/status.ts';
-import { failure, internalError, isStatusError, unauthorizedError } from '#api/status.ts';
+import { internalError, isStatusError, unauthorizedError } from '#api/status.ts';
 import type { Log } from '#base/log.ts';
 import { errorText } from '#base/log.ts';
 import type { Authenticator } from '#apiserver/authn/authenticate.ts';

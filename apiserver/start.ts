@@ -21,6 +21,12 @@ import { bootstrap } from '#apiserver/bootstrap.ts';
 import { kindOf, writeAsServer } from '#apiserver/bootstrap-context.ts';
 import type { ServerPlace } from '#apiserver/bootstrap-service.ts';
 import { keepHistoryShort } from '#apiserver/compaction.ts';
+import {
+  createServerFairness,
+  DEFAULT_MAX_IN_FLIGHT,
+  DEFAULT_MAX_MUTATING_IN_FLIGHT,
+} from '#apiserver/fairness-start.ts';
+import { keepFlowControl } from '#apiserver/fairness-keeper.ts';
 import type { Service } from '#api/types.ts';
 import type { ObjectReader } from '#apiserver/reader.ts';
 import {
@@ -80,6 +86,11 @@ export type ApiServerConfig = {
   clusterDomain?: string;
   /** Further names and addresses for the serving certificate. */
   extraHosts?: readonly string[];
+  /** False: requests are not limited. */
+  priorityAndFairness?: boolean;
+  /** Requests worked on at once: the sum is what priority levels share. */
+  maxRequestsInFlight?: number;
+  maxMutatingRequestsInFlight?: number;
   /** Asked before the generic resources: groups that another part serves. */
   routes?: readonly RouteHandler[];
 };
@@ -235,6 +246,18 @@ export async function start(
       authorizer,
       route: router.route,
       metrics,
+      fairness:
+        config.priorityAndFairness === false
+          ? undefined
+          : createServerFairness({
+              cache,
+              totalSeats:
+                (config.maxRequestsInFlight ?? DEFAULT_MAX_IN_FLIGHT) +
+                (config.maxMutatingRequestsInFlight ?? DEFAULT_MAX_MUTATING_IN_FLIGHT),
+              metrics,
+              clock,
+              signal: stop,
+            }),
       log,
     });
     const trust = {
@@ -279,6 +302,7 @@ export async function start(
         isReady = true;
         log.info('ready', { url });
         resolve();
+        await keepFlowControl({ scheme, reader, resources, log, signal: own, clock, cache });
       },
     ]);
     const done = finish(running, https, store).finally(() =>

@@ -53,8 +53,8 @@ export function checkFlowSchema(errors: Errors, { metadata, spec }: FlowSchema):
 
 type Rule = NonNullable<NonNullable<FlowSchema['spec']>['rules']>[number];
 
-function checkRule(errors: Errors, path: string, rule: Rule): void {
-  const { subjects = [], resourceRules = [], nonResourceRules = [] }: Partial<Rule> = rule;
+function checkRule(errors: Errors, path: string, rule: Partial<Rule>): void {
+  const { subjects = [], resourceRules = [], nonResourceRules = [] } = rule;
   if (subjects.length === 0) {
     errors.push(required(`${path}.subjects`, 'subjects must contain at least one value'));
   }
