@@ -3,24 +3,35 @@ import type {
   ClusterRole,
   ClusterRoleBinding,
   ConfigMap,
+  ControllerRevision,
+  CronJob,
+  DaemonSet,
   Deployment,
   Endpoints,
   EndpointSlice,
   Event,
   HorizontalPodAutoscaler,
+  Job,
   KubeObject,
   Lease,
   Namespace,
   Node,
+  PersistentVolume,
+  PersistentVolumeClaim,
   Pod,
+  PodDisruptionBudget,
   PriorityClass,
   ReplicaSet,
+  ReplicationController,
+  ResourceQuota,
   Role,
   RoleBinding,
   RuntimeClass,
   Secret,
   Service,
   ServiceAccount,
+  StatefulSet,
+  StorageClass,
 } from '#api/types.ts';
 
 function namespaced<T extends KubeObject>(
@@ -56,8 +67,55 @@ export const events = namespaced<Event>('', 'v1', 'events', 'Event');
 export const nodes = clusterWide<Node>('', 'v1', 'nodes', 'Node');
 export const namespaces = clusterWide<Namespace>('', 'v1', 'namespaces', 'Namespace');
 
+export const replicationControllers = namespaced<ReplicationController>(
+  '',
+  'v1',
+  'replicationcontrollers',
+  'ReplicationController',
+);
+export const resourceQuotas = namespaced<ResourceQuota>(
+  '',
+  'v1',
+  'resourcequotas',
+  'ResourceQuota',
+);
+export const persistentVolumeClaims = namespaced<PersistentVolumeClaim>(
+  '',
+  'v1',
+  'persistentvolumeclaims',
+  'PersistentVolumeClaim',
+);
+export const persistentVolumes = clusterWide<PersistentVolume>(
+  '',
+  'v1',
+  'persistentvolumes',
+  'PersistentVolume',
+);
+export const storageClasses = clusterWide<StorageClass>(
+  'storage.k8s.io',
+  'v1',
+  'storageclasses',
+  'StorageClass',
+);
+
 export const deployments = namespaced<Deployment>('apps', 'v1', 'deployments', 'Deployment');
 export const replicaSets = namespaced<ReplicaSet>('apps', 'v1', 'replicasets', 'ReplicaSet');
+export const statefulSets = namespaced<StatefulSet>('apps', 'v1', 'statefulsets', 'StatefulSet');
+export const daemonSets = namespaced<DaemonSet>('apps', 'v1', 'daemonsets', 'DaemonSet');
+export const controllerRevisions = namespaced<ControllerRevision>(
+  'apps',
+  'v1',
+  'controllerrevisions',
+  'ControllerRevision',
+);
+export const jobs = namespaced<Job>('batch', 'v1', 'jobs', 'Job');
+export const cronJobs = namespaced<CronJob>('batch', 'v1', 'cronjobs', 'CronJob');
+export const podDisruptionBudgets = namespaced<PodDisruptionBudget>(
+  'policy',
+  'v1',
+  'poddisruptionbudgets',
+  'PodDisruptionBudget',
+);
 
 export const horizontalPodAutoscalers = namespaced<HorizontalPodAutoscaler>(
   'autoscaling',

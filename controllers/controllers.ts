@@ -12,6 +12,7 @@ import { podGcController } from '#controllers/pod-gc-controller.ts';
 import { replicaSetController } from '#controllers/replicaset-controller.ts';
 import { rootCaController } from '#controllers/root-ca-controller.ts';
 import { serviceAccountController } from '#controllers/serviceaccount-controller.ts';
+import { statefulSetController } from '#controllers/statefulset-controller.ts';
 import { taintEvictionController } from '#controllers/taint-eviction-controller.ts';
 
 /** Every controller of the cluster, in the order in which they start. */
@@ -21,6 +22,7 @@ export const controllers: readonly ControllerDefinition[] = [
   rootCaController,
   replicaSetController,
   deploymentController,
+  statefulSetController,
   endpointSliceController,
   endpointsController,
   endpointSliceMirroringController,

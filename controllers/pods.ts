@@ -41,6 +41,20 @@ export function availableInMs(pod: Pod, minReadySeconds: number, now: number): n
   return Math.max(0, since + minReadySeconds * 1000 - now);
 }
 
+/** When the next ready pod becomes available, if minReadySeconds makes any wait. */
+export function nextAvailableMs(
+  pods: readonly Pod[],
+  minReadySeconds: number,
+  now: number,
+): number | undefined {
+  if (minReadySeconds === 0) return undefined;
+  const waits = pods
+    .filter(isActive)
+    .map((pod) => availableInMs(pod, minReadySeconds, now))
+    .filter((ms) => ms > 0 && ms !== Number.POSITIVE_INFINITY);
+  return waits.length > 0 ? Math.min(...waits) : undefined;
+}
+
 /** A pod of the template, managed by `owner`, whose name the server completes. */
 export function podFromTemplate(template: PodTemplateSpec, owner: KubeObject): Pod {
   const { labels, annotations, finalizers } = template.metadata ?? {};

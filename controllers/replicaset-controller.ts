@@ -15,12 +15,14 @@ import {
   onOrphan,
   ownerIndex,
 } from '#controllers/ownership.ts';
+import { createOwned, deleteOwned } from '#controllers/pod-actions.ts';
 import { rankForDeletion } from '#controllers/pod-ranking.ts';
 import {
   availableInMs,
   isActive,
   isReady,
   isTerminating,
+  nextAvailableMs,
   podFromTemplate,
 } from '#controllers/pods.ts';
 
@@ -44,7 +46,7 @@ export function planReplicaSet(world: ReplicaSetWorld, now: number): Plan {
   const claims = claim(replicaSet, replicaSet.spec?.selector ?? {}, world.candidates, pods);
   // Who belongs to us decides how many are missing, so that is settled first.
   if (claims.actions.length > 0) return { actions: claims.actions };
-  const requeueAfterMs = nextAvailableMs(replicaSet, claims.owned, now);
+  const requeueAfterMs = nextAvailableMs(claims.owned, replicaSet.spec?.minReadySeconds ?? 0, now);
   const requeue = requeueAfterMs === undefined ? {} : { requeueAfterMs };
   if (replicaSet.metadata.deletionTimestamp) return { actions: [], ...requeue };
   const active = claims.owned.filter(isActive);
@@ -59,7 +61,7 @@ export function planReplicaSet(world: ReplicaSetWorld, now: number): Plan {
       0,
       Math.min(-missing, MAX_BURST),
     );
-    const actions = victims.map((pod) => deletePod(replicaSet, pod));
+    const actions = victims.map((pod) => deleteOwned(pod, replicaSet));
     return { actions: [{ type: 'together', actions }], ...requeue };
   }
   return { actions: [], ...requeue };
@@ -68,47 +70,7 @@ export function planReplicaSet(world: ReplicaSetWorld, now: number): Plan {
 const wantedReplicas = (replicaSet: ReplicaSet): number => replicaSet.spec?.replicas ?? 1;
 
 function createPod(replicaSet: ReplicaSet): Action {
-  const template = replicaSet.spec?.template ?? {};
-  return {
-    type: 'create',
-    resource: pods,
-    object: podFromTemplate(template, replicaSet),
-    announce: {
-      about: replicaSet,
-      success: { type: 'Normal', reason: 'SuccessfulCreate', message: 'Created pod: {name}' },
-      failure: { type: 'Warning', reason: 'FailedCreate', message: 'Error creating: {error}' },
-    },
-  };
-}
-
-function deletePod(replicaSet: ReplicaSet, pod: Pod): Action {
-  const { name = '', namespace, uid = '' } = pod.metadata;
-  return {
-    type: 'delete',
-    resource: pods,
-    key: { namespace, name },
-    uid,
-    announce: {
-      about: replicaSet,
-      success: { type: 'Normal', reason: 'SuccessfulDelete', message: 'Deleted pod: {name}' },
-      failure: { type: 'Warning', reason: 'FailedDelete', message: 'Error deleting: {error}' },
-    },
-  };
-}
-
-/** When the next ready pod becomes available, if minReadySeconds makes any wait. */
-function nextAvailableMs(
-  replicaSet: ReplicaSet,
-  owned: readonly Pod[],
-  now: number,
-): number | undefined {
-  const seconds = replicaSet.spec?.minReadySeconds ?? 0;
-  if (seconds === 0) return undefined;
-  const waits = owned
-    .filter(isActive)
-    .map((pod) => availableInMs(pod, seconds, now))
-    .filter((ms) => ms > 0 && ms !== Number.POSITIVE_INFINITY);
-  return waits.length > 0 ? Math.min(...waits) : undefined;
+  return createOwned(podFromTemplate(replicaSet.spec?.template ?? {}, replicaSet), replicaSet);
 }
 
 /** The status after a plan was tried; nothing when it is as it was. Pure. */
