@@ -2,18 +2,20 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /**
- * Makes kubernetes-fields.txt, the numbers and wire types of the Kubernetes API's fields, from a
- * folder of the published `generated.proto` files:
+ * Makes kubernetes-fields.txt, the numbers and wire types of the Kubernetes API's fields, from the
+ * published packages, each a folder with its `generated.proto` and the Go files beside it:
  *
- *     node proto/extract-kubernetes.ts FOLDER
+ *     node proto/extract-kubernetes.ts FOLDER-OF-PACKAGES
  *
  * One line a message: its name, then `field=number:type`. `.pb` names are shortened: `core.v1.Pod`
  * is k8s.io.api.core.v1.Pod, `meta.v1.ObjectMeta` is k8s.io.apimachinery.pkg.apis.meta.v1.ObjectMeta.
  * A type `[]T` is repeated, `{}T` a map from strings, `~T` a message whose fields are the outer one's.
+ * `field?` is always on the wire, and left out of JSON when it has its zero value.
  */
 function shorten(name: string): string {
   return name
     .replace(/^\./, '')
+    .replace(/^k8s\.io\.(apiextensions_apiserver|kube_aggregator)\.pkg\.apis\./, '')
     .replace(/^k8s\.io\.apimachinery\.pkg\.apis\./, '')
     .replace(/^k8s\.io\.apimachinery\.pkg\./, '')
     .replace(/^k8s\.io\.api\./, '');
@@ -43,12 +45,38 @@ const EMBEDDED = new Set([
 /** Fields whose name in the .proto file is not their name in JSON. */
 const JSON_NAMES: Readonly<Record<string, string>> = { uID: 'uid', aPIGroup: 'apiGroup' };
 
-const jsonName = (name: string): string =>
-  JSON_NAMES[name] ?? name.charAt(0).toLowerCase() + name.slice(1);
+/** The members of a schema that JSON Schema writes otherwise. */
+const SCHEMA_NAMES: Readonly<Record<string, string>> = { schema: '$schema', ref: '$ref' };
+
+function jsonName(message: string, name: string): string {
+  if (message === 'DaemonEndpoint') return name;
+  if (message === 'JSONSchemaProps') {
+    if (SCHEMA_NAMES[name]) return SCHEMA_NAMES[name];
+    if (name.startsWith('xKubernetes')) {
+      return name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    }
+  }
+  return JSON_NAMES[name] ?? name.charAt(0).toLowerCase() + name.slice(1);
+}
 
 const SCALARS = new Set(['string', 'bytes', 'bool', 'int32', 'int64', 'uint32', 'double']);
 
-function extract(text: string): string[] {
+/** `Message.number` of the fields that Go keeps as values and JSON omits when they are zero. */
+function omittedZeros(source: string): Set<string> {
+  const found = new Set<string>();
+  for (const [, message = '', body = ''] of source.matchAll(
+    /^type (\w+) struct \{\n([\s\S]*?)^\}/gm,
+  )) {
+    const pattern = /^\t\w+\s+([^\s`]+)\s+`json:"([^"]*)" protobuf:"\w+,(\d+)/gm;
+    for (const [, type = '', json = '', number = ''] of body.matchAll(pattern)) {
+      if (/^(\*|\[\]|map\[)/.test(type) || !/,omit(empty|zero)/.test(json)) continue;
+      found.add(`${message}.${number}`);
+    }
+  }
+  return found;
+}
+
+function extract(text: string, omitted: ReadonlySet<string>): string[] {
   const home = shorten(/^package ([\w.]+);/m.exec(text)?.[1] ?? '');
   const typeName = (type: string): string => {
     if (SCALARS.has(type)) return type;
@@ -67,7 +95,8 @@ function extract(text: string): string[] {
         : label === 'repeated'
           ? `[]${typeName(type)}`
           : `${EMBEDDED.has(`${message}.${name}`) ? '~' : ''}${typeName(type)}`;
-      fields.push(`${jsonName(name)}=${number}:${shown}`);
+      const mark = omitted.has(`${message}.${number}`) ? '?' : '';
+      fields.push(`${jsonName(message, name)}${mark}=${number}:${shown}`);
     }
     lines.push([`${home}.${message}`, ...fields].join(' '));
   }
@@ -76,7 +105,11 @@ function extract(text: string): string[] {
 
 const folder = process.argv[2] ?? '';
 const lines = readdirSync(folder)
-  .filter((file) => file.endsWith('.proto'))
-  .flatMap((file) => extract(readFileSync(join(folder, file), 'utf8')))
+  .flatMap((name) => {
+    const files = readdirSync(join(folder, name));
+    const read = (file: string): string => readFileSync(join(folder, name, file), 'utf8');
+    const source = files.filter((file) => file.endsWith('.go')).map(read);
+    return extract(read('generated.proto'), omittedZeros(source.join('\n')));
+  })
   .sort();
 writeFileSync(join(import.meta.dirname, 'kubernetes-fields.txt'), `${lines.join('\n')}\n`);

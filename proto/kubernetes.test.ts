@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ProtobufError, decodeMessage, readEnvelope } from '#proto/kubernetes.ts';
+import { ProtobufError } from '#proto/kubernetes-messages.ts';
+import { decodeMessage, readEnvelope } from '#proto/kubernetes.ts';
 
 /** A few bytes by hand: field number, wire type, content. */
 const varint = (value: number): number[] =>
@@ -18,7 +19,7 @@ const number = (field: number, value: number): number[] => [
 const entry = (field: number, key: string, value: number[]): number[] =>
   part(field, [...text(1, key), ...value]);
 
-const POD = 'io.k8s.api.core.v1.Pod';
+const POD = 'core.v1.Pod';
 
 test('an envelope says what it holds', () => {
   const body = Buffer.from([
@@ -80,7 +81,7 @@ test('what is cut off or lies about its length is refused', () => {
     assert.throws(() => decodeMessage(whole.subarray(0, end), POD), ProtobufError, `cut at ${end}`);
   }
   assert.throws(() => decodeMessage(Buffer.from(number(1, 5)), POD), ProtobufError);
-  assert.throws(() => decodeMessage(Buffer.from([]), 'io.k8s.api.core.v1.Nothing'), ProtobufError);
+  assert.throws(() => decodeMessage(Buffer.from([]), 'core.v1.Nothing'), ProtobufError);
   let deep = text(1, 'x');
   for (let i = 0; i < 100; i++) deep = part(5, deep);
   assert.doesNotThrow(() => decodeMessage(Buffer.from(deep), POD));

@@ -1,63 +1,11 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import type { Field, Json } from '#proto/kubernetes-messages.ts';
+import { MAGIC, MAX_DEPTH, ProtobufError, messageOf } from '#proto/kubernetes-messages.ts';
 
 /**
  * Kubernetes' protobuf bodies as the JSON objects they stand for. Clients that are compiled against
  * the API (kubectl create, client-go, the upstream controllers) send these.
  * Source: API concepts "Kubernetes Protobuf encoding"; field numbers in kubernetes-fields.txt.
  */
-
-/** Every body begins with these four bytes. */
-const MAGIC = Buffer.from('k8s\u0000', 'latin1');
-
-/** Messages in messages; far above what any API type needs. */
-const MAX_DEPTH = 64;
-
-export class ProtobufError extends Error {
-  constructor(message: string) {
-    super(message);
-    this.name = 'ProtobufError';
-  }
-}
-
-type Field = {
-  name: string;
-  type: string;
-  shape: 'one' | 'list' | 'map' | 'embedded';
-};
-
-type Message = ReadonlyMap<number, Field>;
-type Json = { [member: string]: unknown };
-
-let table: Map<string, string> | undefined;
-const compiled = new Map<string, Message>();
-
-/** Lines are taken apart when their message is first met. */
-function messageOf(name: string): Message {
-  const known = compiled.get(name);
-  if (known) return known;
-  if (!table) {
-    const text = readFileSync(join(import.meta.dirname, 'kubernetes-fields.txt'), 'utf8');
-    table = new Map();
-    for (const line of text.split('\n')) {
-      const end = line.indexOf(' ');
-      table.set(end < 0 ? line : line.slice(0, end), end < 0 ? '' : line.slice(end + 1));
-    }
-  }
-  const line = table.get(name);
-  if (line === undefined) throw new ProtobufError(`there is no message ${name}`);
-  const message = new Map<number, Field>();
-  for (const part of line.split(' ')) {
-    const match = /^(\w+)=(\d+):(\[\]|\{\}|~)?([\w.]+)$/.exec(part);
-    if (!match) continue;
-    const [, field = '', number = '', mark, type = ''] = match;
-    const shape =
-      mark === '[]' ? 'list' : mark === '{}' ? 'map' : mark === '~' ? 'embedded' : 'one';
-    message.set(Number(number), { name: field, type, shape });
-  }
-  compiled.set(name, message);
-  return message;
-}
 
 /** Reads a message's bytes front to back. */
 class Reader {
@@ -73,6 +21,12 @@ class Reader {
 
   /** A variable-length integer, as the signed 64-bit number it stands for. */
   varint(): number {
+    // Nearly all numbers are small: tags, lengths, ports, counts.
+    const first = this.bytes[this.at] as number;
+    if (this.at < this.end && first < 0x80) {
+      this.at++;
+      return first;
+    }
     let value = 0n;
     for (let shift = 0n; shift < 70n; shift += 7n) {
       if (this.at >= this.end) throw new ProtobufError('unexpected end of a number');
@@ -143,17 +97,10 @@ export function readEnvelope(body: Uint8Array): Envelope {
   return { apiVersion, kind, raw };
 }
 
-/**
- * Decodes a message to JSON. `name` is the type's published definition name
- * (`io.k8s.api.core.v1.Pod`). Throws ProtobufError.
- */
+/** Decodes a message, such as `core.v1.Pod`, to JSON. Throws ProtobufError and SyntaxError. */
 export function decodeMessage(raw: Uint8Array, name: string): Json {
   const bytes = Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength);
-  const short = name
-    .replace(/^io\.k8s\.apimachinery\.pkg\.apis\./, '')
-    .replace(/^io\.k8s\.apimachinery\.pkg\./, '')
-    .replace(/^io\.k8s\.api\./, '');
-  return readMessage(new Reader(bytes), short, {}, 0);
+  return readMessage(new Reader(bytes), name, {}, 0);
 }
 
 function readMessage(reader: Reader, name: string, into: Json, depth: number): Json {
@@ -161,14 +108,14 @@ function readMessage(reader: Reader, name: string, into: Json, depth: number): J
   const message = messageOf(name);
   while (reader.at < reader.end) {
     const tag = reader.varint();
-    const field = message.get(tag >>> 3);
+    const field = message.byNumber.get(tag >>> 3);
     if (!field) {
       reader.skip(tag & 7);
       continue;
     }
     switch (field.shape) {
       case 'one':
-        into[field.name] = readValue(reader, field.type, tag & 7, depth);
+        readField(reader, field, tag & 7, { into, depth });
         break;
       case 'list': {
         const list = (into[field.name] ??= []) as unknown[];
@@ -184,6 +131,18 @@ function readMessage(reader: Reader, name: string, into: Json, depth: number): J
     }
   }
   return into;
+}
+
+function readField(
+  reader: Reader,
+  field: Field,
+  wireType: number,
+  { into, depth }: { into: Json; depth: number },
+): void {
+  const value = readValue(reader, field.type, wireType, depth);
+  // Go writes such fields even when nothing was said.
+  if (field.omitsZero && (value === '' || value === 0 || value === false || value === null)) return;
+  into[field.name] = value;
 }
 
 function readMapEntry(reader: Reader, field: Field, into: Json, depth: number): void {
@@ -236,36 +195,42 @@ function readValue(reader: Reader, type: string, wireType: number, depth: number
 
 /** Messages whose JSON is not an object of their fields. */
 function readNamed(part: Reader, type: string, depth: number): unknown {
+  const empty = part.at === part.end;
+  const fields = readMessage(part, type, {}, depth);
   switch (type) {
     case 'api.resource.Quantity':
-      return String(readMessage(part, type, {}, depth)['string'] ?? '0');
+      return String(fields['string'] ?? '0');
     case 'meta.v1.Time':
-      return timeOf(readMessage(part, type, {}, depth), 0);
+      return empty ? null : timeOf(fields, 0);
     case 'meta.v1.MicroTime':
-      return timeOf(readMessage(part, type, {}, depth), 6);
-    case 'util.intstr.IntOrString': {
-      const { type: which, intVal = 0, strVal = '' } = readMessage(part, type, {}, depth);
-      return which === 1 ? strVal : intVal;
-    }
+      return empty ? null : timeOf(fields, 6);
+    case 'util.intstr.IntOrString':
+      return fields['type'] === 1 ? (fields['strVal'] ?? '') : (fields['intVal'] ?? 0);
     case 'runtime.RawExtension':
-    case 'meta.v1.FieldsV1': {
-      const fields = readMessage(part, type, {}, depth);
+    case 'meta.v1.FieldsV1':
+    case 'apiextensions.v1.JSON': {
       const raw = (fields['raw'] ?? '') as string;
       return raw === ''
         ? null
         : (JSON.parse(Buffer.from(raw, 'base64').toString('utf8')) as unknown);
     }
-    case 'authentication.v1.ExtraValue':
-    case 'authorization.v1.ExtraValue':
-      return readMessage(part, type, {}, depth)['items'] ?? [];
+    case 'apiextensions.v1.JSONSchemaPropsOrBool':
+      return fields['schema'] ?? fields['allows'] ?? false;
+    case 'apiextensions.v1.JSONSchemaPropsOrArray':
+      return fields['jSONSchemas'] ?? fields['schema'] ?? null;
+    case 'apiextensions.v1.JSONSchemaPropsOrStringArray':
+      return fields['property'] ?? fields['schema'] ?? null;
     default:
-      return readMessage(part, type, {}, depth);
+      return messageOf(type).isList ? (fields['items'] ?? []) : fields;
   }
 }
 
-/** RFC 3339 with that many fractional digits; null for Go's zero time. */
-function timeOf({ seconds = 0, nanos = 0 }: Json, digits: number): string | null {
-  if (seconds === 0 && nanos === 0) return null;
+/** The last moment that RFC 3339 has a way to write. */
+const MAX_SECONDS = 253_402_300_799;
+
+/** RFC 3339 with that many fractional digits. */
+function timeOf({ seconds = 0, nanos = 0 }: Json, digits: number): string {
+  if (Math.abs(Number(seconds)) > MAX_SECONDS) throw new ProtobufError('a time is out of range');
   const whole = new Date(Number(seconds) * 1000).toISOString().slice(0, 19);
   if (digits === 0) return `${whole}Z`;
   return `${whole}.${String(nanos).padStart(9, '0').slice(0, digits)}Z`;

@@ -8,8 +8,9 @@ import type { Definitions, Schema } from '#api/schema.ts';
 import { badRequestError } from '#api/status.ts';
 import type { KubeObject } from '#api/types.ts';
 import { yamlToJson } from '#api/yaml.ts';
-import { ProtobufError, decodeMessage, readEnvelope } from '#proto/kubernetes.ts';
-import { bodyType } from '#apiserver/negotiate.ts';
+import { ProtobufError, messageNameOf } from '#proto/kubernetes-messages.ts';
+import { decodeMessage, readEnvelope } from '#proto/kubernetes.ts';
+import { bodyType, unsupportedMedia } from '#apiserver/negotiate.ts';
 
 /** What happens to unknown and duplicate fields. Source: Kubernetes "Field validation". */
 export type FieldValidation = 'Strict' | 'Warn' | 'Ignore';
@@ -40,21 +41,16 @@ export function parseBody(
   }
 }
 
-/** Published definition name of a type: `io.k8s.api.rbac.v1.Role`. */
-function typeName(apiVersion: string, kind: string): string {
-  if (kind === 'DeleteOptions') return 'io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions';
-  const [group = '', version] = apiVersion.includes('/') ? apiVersion.split('/') : ['', apiVersion];
-  return `io.k8s.api.${group.split('.')[0] || 'core'}.${version}.${kind}`;
-}
-
 function protobufObject(bytes: Uint8Array, expected: string | undefined): unknown {
   try {
     const { apiVersion, kind, raw } = readEnvelope(bytes);
-    return {
-      apiVersion,
-      kind,
-      ...decodeMessage(raw, typeName(apiVersion, kind || (expected ?? ''))),
-    };
+    const name = messageNameOf(apiVersion, kind || (expected ?? ''));
+    if (name === undefined) {
+      throw new ProtobufError(
+        `no kind ${JSON.stringify(kind)} is registered for version ${JSON.stringify(apiVersion)}`,
+      );
+    }
+    return { apiVersion, kind, ...decodeMessage(raw, name) };
   } catch (error) {
     if (!(error instanceof ProtobufError) && !(error instanceof SyntaxError)) throw error;
     throw badRequestError(
@@ -74,6 +70,9 @@ export function decodeObject(
   options: DecodeOptions,
 ): KubeObject {
   const findDuplicates = options.fieldValidation !== 'Ignore';
+  if (isCustom(kind) && bodyType(options.contentType) === 'protobuf') {
+    throw unsupportedMedia('application/json, application/yaml');
+  }
   const parsed = parseBody(body, options.contentType, { findDuplicates, kind: kind.kind });
   const object = checkType(kind, parsed.value, body);
   conformObject(kind, object, scheme.schemaOf(kind), scheme.definitions, {
@@ -116,6 +115,10 @@ const unhandled = (kind: Decodable, as: string, why: string): Error =>
     `${kind.kind} in version ${JSON.stringify(kind.version)} cannot be handled as a ${as}: ${why}`,
   );
 
+/** Custom kinds have no type to take names from; a ref is a built-in body (TokenRequest). */
+export const isCustom = ({ schema }: Kind): boolean =>
+  typeof schema !== 'string' && schema.ref === undefined;
+
 /** The body's apiVersion and kind must be the URL's; left out, they are. */
 export function checkType(kind: Kind, value: unknown, body: Uint8Array | null): KubeObject {
   const text = () => Buffer.from(body ?? []).toString('utf8');
@@ -143,8 +146,7 @@ export function checkType(kind: Kind, value: unknown, body: Uint8Array | null): 
   if (version.split('/').length > 2) {
     throw unrecognizedError(kind.kind, `unexpected GroupVersion string: ${version}`, text());
   }
-  // Custom kinds have no type to take the names from; a ref is a built-in body (TokenRequest).
-  if (typeof kind.schema !== 'string' && kind.schema.ref === undefined) {
+  if (isCustom(kind)) {
     const missing = !value['kind'] ? 'Kind' : !value['apiVersion'] ? 'apiVersion' : '';
     if (missing) {
       throw unrecognizedError(kind.kind, `Object '${missing}' is missing in '${text()}'`, text());
