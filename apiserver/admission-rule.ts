@@ -20,6 +20,8 @@ export type AdmissionRequest = {
   dryRun: boolean;
   /** Rules add texts that the client receives as HTTP Warning headers. */
   warnings: string[];
+  /** Adds to the request's audit record; absent where none is kept. */
+  annotate?: ((key: string, value: string) => void) | undefined;
 };
 
 export type AdmissionContext = {

@@ -37,6 +37,12 @@ export function apiServerCommand(): Command {
     .option('--service-account-issuer <url>', 'issuer of service account tokens')
     .option('--api-audiences <names>', 'audiences of tokens for this server', list)
     .option('--cluster-domain <domain>', 'DNS domain of the cluster', DEFAULT_CLUSTER_DOMAIN)
+    .option('--audit-policy-file <file>', 'what is recorded (audit.k8s.io/v1 Policy)')
+    .option('--audit-log-path <file>', 'where to; - is standard output')
+    .option('--audit-log-maxage <days>', 'old files are removed after this; 0: never', readCount, 0)
+    .option('--audit-log-maxbackup <n>', 'old files kept; 0: all', readCount, 0)
+    .option('--audit-log-maxsize <MB>', 'a file that would be larger begins anew', readCount, 100)
+    .option('--audit-log-compress', 'old files are compressed', false)
     .option('--enable-priority-and-fairness <bool>', 'clients take turns', 'true')
     .option('--max-requests-inflight <n>', 'reads at once', readCount, DEFAULT_MAX_IN_FLIGHT)
     .option(
@@ -75,6 +81,12 @@ type Flags = {
   etcdKeyfile?: string;
   tokenAuthFile?: string;
   anonymousAuth: string;
+  auditLogPath?: string;
+  auditLogMaxage: number;
+  auditLogMaxbackup: number;
+  auditLogMaxsize: number;
+  auditLogCompress: boolean;
+  auditPolicyFile?: string;
   enablePriorityAndFairness: string;
   maxRequestsInflight: number;
   maxMutatingRequestsInflight: number;
@@ -89,9 +101,19 @@ type Flags = {
 function configOf(flags: Flags): ApiServerConfig {
   const { etcdCafile, etcdCertfile, etcdKeyfile, anonymousAuth, logLevel: _, ...others } = flags;
   const { enablePriorityAndFairness, ...limits } = others;
-  const { maxRequestsInflight, maxMutatingRequestsInflight, ...same } = limits;
+  const { maxRequestsInflight, maxMutatingRequestsInflight, ...audited } = limits;
+  const { auditLogPath, auditLogMaxage, auditLogMaxbackup, ...rest } = audited;
+  const { auditLogMaxsize, auditLogCompress, ...same } = rest;
+  const auditLog = auditLogPath && {
+    path: auditLogPath,
+    maxAgeDays: auditLogMaxage,
+    maxBackups: auditLogMaxbackup,
+    maxSizeMb: auditLogMaxsize,
+    compress: auditLogCompress,
+  };
   return {
     ...same,
+    ...(auditLog ? { auditLog } : {}),
     priorityAndFairness: enablePriorityAndFairness !== 'false',
     maxRequestsInFlight: maxRequestsInflight,
     maxMutatingRequestsInFlight: maxMutatingRequestsInflight,

@@ -3,6 +3,8 @@ import type { StatusError } from '#api/status.ts';
 import { internalError, isStatusError, unauthorizedError } from '#api/status.ts';
 import type { Log } from '#base/log.ts';
 import { errorText } from '#base/log.ts';
+import type { Audit, AuditRecord } from '#apiserver/audit.ts';
+import { recordOf } from '#apiserver/audit.ts';
 import type { Authenticator } from '#apiserver/authn/authenticate.ts';
 import { impersonate } from '#apiserver/authn/impersonation.ts';
 import type { Attributes, Authorizer, Decision } from '#apiserver/authz/authorizer.ts';
@@ -30,13 +32,15 @@ export type PipelineConfig = {
   authorizer: Authorizer;
   route: Route;
   metrics: RequestMetrics;
+  /** Without it nobody keeps a record. */
+  audit?: Audit | undefined;
   /** Without it requests are not limited. */
   fairness?: Fairness | undefined;
   log: Log;
 };
 
 /** Who asks for what, after authentication and authorization. */
-export type Admitted = { info: RequestInfo; user: UserInfo };
+export type Admitted = { info: RequestInfo; user: UserInfo; record: AuditRecord | undefined };
 
 export type Pipeline = {
   handle: Handler;
@@ -49,13 +53,13 @@ export type Pipeline = {
  * Nothing that goes wrong in them ends the process: it becomes a Status.
  */
 export function createPipeline(config: PipelineConfig): Pipeline {
-  const { authenticator, authorizer, route, metrics, fairness, log } = config;
+  const { authorizer, route, metrics, fairness, audit, log } = config;
 
   const admit = async (request: ServerRequest): Promise<Admitted> => {
     const info = parseRequestInfo(request.method, request.url);
-    const user = await authenticate(authenticator, authorizer, request);
-    authorize(authorizer, user, info);
-    return { info, user };
+    const { user, record } = await identify(config, request, info, auditIdOf(request));
+    authorize(authorizer, user, info, record);
+    return { info, user, record };
   };
 
   const run = async (request: ServerRequest): Promise<ServerResponse> => {
@@ -63,14 +67,20 @@ export function createPipeline(config: PipelineConfig): Pipeline {
     let info: RequestInfo | undefined;
     let response: ServerResponse;
     let ticket: Ticket | null = null;
+    let record: AuditRecord | undefined;
+    let failure: unknown;
+    const auditId = auditIdOf(request);
     try {
       info = parseRequestInfo(request.method, request.url);
-      const user = await authenticate(authenticator, authorizer, request);
+      const who = await identify(config, request, info, auditId);
+      const { user } = who;
+      record = who.record;
       const entering = fairness?.enter(user, info, request) ?? null;
       ticket = entering instanceof Promise ? await entering : entering;
-      authorize(authorizer, user, info);
+      authorize(authorizer, user, info, record);
       response = await route(info, request, user);
     } catch (error) {
+      failure = error;
       response = answerFailure(error, request, log);
       if (error instanceof TooManyRequests) nameFlow(response, error);
     } finally {
@@ -79,27 +89,53 @@ export function createPipeline(config: PipelineConfig): Pipeline {
     if (ticket) nameFlow(response, ticket);
     const warnings = notedWarnings(request);
     if (warnings.length > 0) response.headers['warning'] ??= warningHeader(warnings);
-    response.headers['audit-id'] = request.headers['audit-id'] ?? randomUUID();
+    response.headers['audit-id'] = auditId;
+    if (audit && info) {
+      record ??= recordOf(request);
+      if (record) response = record.answered(response, failure);
+    }
     metrics.observe(info, response.status, performance.now() - startMs);
     return response;
   };
   return { handle: run, admit };
 }
 
-async function authenticate(
-  authenticator: Authenticator,
-  authorizer: Authorizer,
+const auditIdOf = ({ headers }: ServerRequest): string => headers['audit-id'] ?? randomUUID();
+
+/** Who asks, and as whom; the record begins before the request can be refused for who it is. */
+async function identify(
+  { authenticator, authorizer, audit }: PipelineConfig,
   request: ServerRequest,
-): Promise<UserInfo> {
-  const user = await authenticator.authenticate(request);
-  if (!user) throw unauthorizedError();
+  info: RequestInfo,
+  auditId: string,
+): Promise<{ user: UserInfo; record: AuditRecord | undefined }> {
+  let real: UserInfo | null = null;
+  let record: AuditRecord | undefined;
+  try {
+    real = await authenticator.authenticate(request);
+  } finally {
+    record = audit?.begin(request, info, real ?? undefined, auditId);
+  }
+  if (!real) throw unauthorizedError();
   const ask = (attributes: Attributes): Decision => authorizer.authorize(attributes);
-  return impersonate(request, user, ask);
+  const user = impersonate(request, real, ask);
+  if (user !== real) record?.actAs(user);
+  return { user, record };
 }
 
-function authorize(authorizer: Authorizer, user: UserInfo, info: RequestInfo): void {
+function authorize(
+  authorizer: Authorizer,
+  user: UserInfo,
+  info: RequestInfo,
+  record: AuditRecord | undefined,
+): void {
   const attributes = attributesOf(user, info);
   const decision = authorizer.authorize(attributes);
+  if (record) {
+    const { decision: word, reason } = decision;
+    record.annotate('authorization.k8s.io/decision', word === 'allow' ? 'allow' : 'forbid');
+    record.annotate('authorization.k8s.io/reason', reason);
+  }
   if (decision.decision !== 'allow') throw forbiddenBy(attributes, decision);
 }
 

@@ -36,6 +36,8 @@ export type ServerRequest = {
   signal: AbortSignal;
   /** Set for in-process callers and for verified client certificates; else authentication decides. */
   user?: UserInfo;
+  /** Address of the other end of the connection; absent for in-process callers. */
+  remoteAddress?: string;
   /** Common name of a verified front-proxy client certificate: its X-Remote-* headers are believed. */
   frontProxy?: string;
 };

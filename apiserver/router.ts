@@ -138,6 +138,7 @@ function handlerRequest(call: Call): HandlerRequest {
       dryRun: options.dryRun,
       fieldManager: options.fieldManager,
       warnings: options.warnings,
+      annotate: options.annotate,
     },
     body: async <T extends KubeObject>() => {
       const bodyKind = bodyType ? bodyKindOf(server, bodyType) : kind;

@@ -34,7 +34,7 @@ const MAX_CONNECTIONS = 10_000;
 /** At shutdown, requests under way have this long. */
 const DRAIN_MS = 5_000;
 
-type PeerOf = (socket: object) => Peer;
+type PeerOf = (socket: object) => Peer & { address: string };
 
 export type Upgrade = (
   request: ServerRequest,
@@ -69,10 +69,13 @@ export type HttpsServer = {
  */
 export async function listen(config: ServerConfig): Promise<HttpsServer> {
   const { log } = config;
-  const peers = new WeakMap<object, Peer>();
+  const peers = new WeakMap<object, ReturnType<PeerOf>>();
   const peerOf: PeerOf = (socket) => {
     let peer = peers.get(socket);
-    if (!peer) peers.set(socket, (peer = config.peerOf(socket as TLSSocket)));
+    if (!peer) {
+      const { remoteAddress: address = '' } = socket as TLSSocket;
+      peers.set(socket, (peer = { ...config.peerOf(socket as TLSSocket), address }));
+    }
     return peer;
   };
   const http1 = createHttp1Server(
@@ -192,8 +195,9 @@ class Http1Request extends LazyRequest implements ServerRequest {
   readonly body: Uint8Array | null;
   readonly user?: UserInfo;
   readonly frontProxy?: string;
+  readonly remoteAddress: string;
 
-  constructor(request: IncomingMessage, body: Uint8Array | null, peer: Peer) {
+  constructor(request: IncomingMessage, body: Uint8Array | null, peer: ReturnType<PeerOf>) {
     super();
     this.method = request.method ?? 'GET';
     this.url = request.url ?? '/';
@@ -202,6 +206,7 @@ class Http1Request extends LazyRequest implements ServerRequest {
     this.body = body;
     if (peer.user) this.user = peer.user;
     if (peer.frontProxy !== undefined) this.frontProxy = peer.frontProxy;
+    this.remoteAddress = peer.address;
   }
 }
 
@@ -285,8 +290,9 @@ class Http2Request extends LazyRequest implements ServerRequest {
   readonly body: Uint8Array | null;
   readonly user?: UserInfo;
   readonly frontProxy?: string;
+  readonly remoteAddress: string;
 
-  constructor(headers: IncomingHttpHeaders, body: Uint8Array | null, peer: Peer) {
+  constructor(headers: IncomingHttpHeaders, body: Uint8Array | null, peer: ReturnType<PeerOf>) {
     super();
     this.method = headers[':method'] ?? 'GET';
     this.url = headers[':path'] ?? '/';
@@ -294,6 +300,7 @@ class Http2Request extends LazyRequest implements ServerRequest {
     this.body = body;
     if (peer.user) this.user = peer.user;
     if (peer.frontProxy !== undefined) this.frontProxy = peer.frontProxy;
+    this.remoteAddress = peer.address;
   }
 }
 

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { builtinKinds } from '#api/kinds.ts';
 import { buildScheme } from '#api/scheme.ts';
 import type { Clock } from '#base/clock.ts';
@@ -9,6 +10,9 @@ import { systemRandom } from '#base/random.ts';
 import type { Running } from '#base/running.ts';
 import { runTogether } from '#base/running.ts';
 import { admissionRules } from '#apiserver/admission.ts';
+import { createAudit } from '#apiserver/audit.ts';
+import { type AuditLogConfig, openAuditLog } from '#apiserver/audit-log.ts';
+import { parseAuditPolicy } from '#apiserver/audit-policy.ts';
 import { createAuthenticator } from '#apiserver/authn/authenticate.ts';
 import { identifyPeer } from '#apiserver/authn/client-certificate.ts';
 import {
@@ -86,6 +90,9 @@ export type ApiServerConfig = {
   clusterDomain?: string;
   /** Further names and addresses for the serving certificate. */
   extraHosts?: readonly string[];
+  /** What is recorded; nothing without it. */
+  auditPolicyFile?: string;
+  auditLog?: AuditLogConfig;
   /** False: requests are not limited. */
   priorityAndFairness?: boolean;
   /** Requests worked on at once: the sum is what priority levels share. */
@@ -133,6 +140,7 @@ export async function start(
   const pki = await ensurePki(config.dataDir, { hosts, clock });
   /** What the last renewal left. */
   let current = pki;
+  const audit = openAudit(config, { clock, log });
   const store = await openStore(storeConfig(config), { clock, log, signal });
   try {
     return await serve();
@@ -246,6 +254,7 @@ export async function start(
       authorizer,
       route: router.route,
       metrics,
+      audit: audit?.audit,
       fairness:
         config.priorityAndFairness === false
           ? undefined
@@ -305,9 +314,9 @@ export async function start(
         await keepFlowControl({ scheme, reader, resources, log, signal: own, clock, cache });
       },
     ]);
-    const done = finish(running, https, store).finally(() =>
-      reject(new Error('the server stopped')),
-    );
+    const done = finish(running, https, store)
+      .finally(async () => audit?.sink.close())
+      .finally(() => reject(new Error('the server stopped')));
     done.catch(() => {});
     return { handle: pipeline.handle, url, port: https.port, pki, ready, done };
   }
@@ -381,6 +390,15 @@ function settle(config: ApiServerConfig): Settings {
     issuer,
     audiences: config.apiAudiences ?? [issuer],
   };
+}
+
+/** Nothing without a policy and a place to write to. Throws when either is unusable. */
+function openAudit(config: ApiServerConfig, { clock, log }: { clock: Clock; log: Log }) {
+  const { auditPolicyFile: file, auditLog } = config;
+  if (!file || !auditLog) return undefined;
+  const policy = parseAuditPolicy(readFileSync(file, 'utf8'), file);
+  const sink = openAuditLog(auditLog, clock, log);
+  return { sink, audit: createAudit(policy, sink, clock) };
 }
 
 /** All services, not older than the question. */

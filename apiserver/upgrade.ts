@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream';
 import type { Log } from '#base/log.ts';
+import { recordOf } from '#apiserver/audit.ts';
 import type { Pipeline } from '#apiserver/pipeline.ts';
 import { failureStatus } from '#apiserver/pipeline.ts';
 import type { Router } from '#apiserver/router.ts';
@@ -11,10 +12,13 @@ export function createUpgrade(pipeline: Pipeline, router: Router, log: Log): Upg
     const { socket } = connection;
     const written = bytesWritten(socket);
     try {
-      const { info, user } = await pipeline.admit(request);
+      const { info, user, record } = await pipeline.admit(request);
+      record?.started(101);
       await router.connect(info, request, user, connection);
+      record?.complete();
     } catch (error) {
       const { status } = failureStatus(error, log);
+      recordOf(request)?.answered({ status: status.code, headers: {}, body: '' }, error);
       if (bytesWritten(socket) === written && socket.writable) refuse(socket, status);
       else socket.destroy();
     }

@@ -63,6 +63,7 @@ function checkPod(request: AdmissionRequest, context: AdmissionContext): void {
   const old = request.oldObject as Pod | null;
   if (old && !mattersForSecurity(pod, old)) return;
   const { enforce, warn } = policyOf(labelsOf(request, context));
+  request.annotate?.('pod-security.kubernetes.io/enforce-policy', levelText(enforce));
   const violations = violationsOf(pod, enforce);
   if (violations.length > 0) {
     const level = levelText(enforce);

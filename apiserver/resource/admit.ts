@@ -32,6 +32,7 @@ export function admission(
     user: options.user,
     dryRun: options.dryRun,
     warnings: options.warnings,
+    annotate: options.annotate,
   };
   return {
     mutate: () => runFrom(server, request, options.signal, 'mutate', 0),

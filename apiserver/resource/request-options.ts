@@ -1,6 +1,7 @@
 import { managerOf } from '#api/apply.ts';
 import { notSupported } from '#api/field-error.ts';
 import { invalidError } from '#api/status.ts';
+import { annotatorOf } from '#apiserver/audit.ts';
 import type { RequestInfo, ServerRequest } from '#apiserver/request.ts';
 import type { FieldValidation } from '#apiserver/resource/decode.ts';
 import type { WriteOptions } from '#apiserver/resource/server-context.ts';
@@ -36,6 +37,7 @@ export function readWriteOptions(
     dryRun: dryRun.length > 0,
     fieldManager: query.get('fieldManager') ?? managerOf(request.headers['user-agent']),
     warnings: warningsOf(request),
+    annotate: annotatorOf(request),
     get signal() {
       return request.signal;
     },

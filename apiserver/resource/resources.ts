@@ -71,4 +71,5 @@ export const optionsOf = (as: WriteAs): WriteOptions => ({
   dryRun: as.dryRun ?? false,
   fieldManager: as.fieldManager ?? 'unknown',
   warnings: as.warnings ?? [],
+  annotate: as.annotate,
 });

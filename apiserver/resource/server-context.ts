@@ -40,6 +40,8 @@ export type WriteOptions = {
   /** Texts for HTTP Warning headers; the verbs add to them. */
   warnings: string[];
   signal: AbortSignal;
+  /** Adds to the audit record of the request, where one is kept. */
+  annotate?: ((key: string, value: string) => void) | undefined;
   /** The object's managedFields are settled already (server-side apply). */
   tracked?: boolean;
 };

@@ -23,6 +23,8 @@ export type WriteAs = {
   fieldManager?: string;
   /** Filled with texts for HTTP Warning headers. */
   warnings?: string[];
+  /** Adds to the audit record of the request, where one is kept. */
+  annotate?: ((key: string, value: string) => void) | undefined;
 };
 
 /** Source: metav1.DeleteOptions. */
