@@ -1,5 +1,5 @@
 import type * as models from '@kubernetes/client-node';
-import type { Node, Plain } from '#api/types.ts';
+import type { Node, Plain, PodSpec } from '#api/types.ts';
 
 export type NodeSelectorTerm = Plain<models.V1NodeSelectorTerm>;
 type Requirement = Plain<models.V1NodeSelectorRequirement>;
@@ -14,6 +14,16 @@ export function matchesNodeSelectorTerm(term: NodeSelectorTerm, node: Node): boo
     expressions.every((e) => matches(e, labels[e.key])) &&
     fields.every((f) => matches(f, f.key === 'metadata.name' ? node.metadata.name : undefined))
   );
+}
+
+/** Does the node carry the pod's nodeSelector and one of its required affinity terms? */
+export function fitsNodeAffinity(spec: PodSpec, node: Node): boolean {
+  const labels = node.metadata.labels ?? {};
+  const selector = Object.entries(spec.nodeSelector ?? {});
+  if (!selector.every(([key, value]) => labels[key] === value)) return false;
+  const required = spec.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution;
+  if (!required) return true;
+  return required.nodeSelectorTerms.some((term) => matchesNodeSelectorTerm(term, node));
 }
 
 function matches({ operator, values = [] }: Requirement, actual: string | undefined): boolean {

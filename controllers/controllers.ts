@@ -1,4 +1,5 @@
 import type { ControllerDefinition } from '#controllers/definition.ts';
+import { daemonSetController } from '#controllers/daemonset-controller.ts';
 import { deploymentController } from '#controllers/deployment-controller.ts';
 import { endpointsController } from '#controllers/endpoints-controller.ts';
 import { endpointSliceController } from '#controllers/endpointslice-controller.ts';
@@ -23,6 +24,7 @@ export const controllers: readonly ControllerDefinition[] = [
   replicaSetController,
   deploymentController,
   statefulSetController,
+  daemonSetController,
   endpointSliceController,
   endpointsController,
   endpointSliceMirroringController,

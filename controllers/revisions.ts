@@ -25,7 +25,7 @@ export type HistoryOptions = {
   /** Those it manages. */
   revisions: readonly ControllerRevision[];
   /** Whoever holds a name, to tell a hash collision. */
-  named(name: string): ControllerRevision | undefined;
+  named: (name: string) => ControllerRevision | undefined;
   /** Label of a revision that carries its hash. */
   hashLabel: string;
   collisionCount: number;

@@ -8,6 +8,7 @@ import { type EventRecorder, listRecorder } from '#client/events.ts';
 import { createInformers, type Informers } from '#client/informer-factory.ts';
 import { pods } from '#client/resources.ts';
 import { type SimulatedApi, simulateApi } from '#client/simulated-api.ts';
+import { targetNode } from '#controllers/daemonset-pods.ts';
 import {
   type ControllerDefinition,
   type ControllersConfig,
@@ -109,7 +110,7 @@ function runPodsOn(agent: Agent): void {
     if (pod.metadata.deletionTimestamp) {
       after(agent, () => api.delete(pods, key, { gracePeriodSeconds: 0 }));
     } else if (!pod.spec.nodeName) {
-      const nodeName = `node-${randomInt(random, 3)}`;
+      const nodeName = targetNode(pod) || `node-${randomInt(random, 3)}`;
       after(agent, () => api.patch(pods, key, { type: 'merge', body: { spec: { nodeName } } }), 1);
     } else if (!pod.status?.phase && becomesReady(pod)) {
       after(agent, () => becomeReady(agent, key));

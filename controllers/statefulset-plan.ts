@@ -40,8 +40,8 @@ export type StatefulSetWorld = {
   pods: readonly Pod[];
   /** Revisions that it manages, and orphans. */
   revisions: readonly ControllerRevision[];
-  revisionNamed(name: string): ControllerRevision | undefined;
-  claimNamed(name: string): PersistentVolumeClaim | undefined;
+  revisionNamed: (name: string) => ControllerRevision | undefined;
+  claimNamed: (name: string) => PersistentVolumeClaim | undefined;
 };
 
 /** Everything a plan and a status need, settled once. */

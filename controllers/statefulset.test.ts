@@ -122,7 +122,10 @@ test('a rolling update goes from the highest number down, a rollback reuses its 
   await sim.until(isSettled(sim, 3), 'v1 again');
   assert.equal(current(sim).status?.currentRevision, first);
   const numbers = sim.api.all(controllerRevisions).map(({ revision }) => revision);
-  assert.deepEqual(numbers.sort(), [2, 3]);
+  assert.deepEqual(
+    numbers.sort((a, b) => a - b),
+    [2, 3],
+  );
   await sim.stop();
 });
 
