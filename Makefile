@@ -6,7 +6,7 @@ export NODE_COMPILE_CACHE := $(CURDIR)/node_modules/.cache/node-compile
 
 # Fast tests need nothing but Node; system tests run real etcd, containerd and nftables; e2e tests
 # whole clusters under real kubectl.
-TESTS := $(NODE) --test --test-reporter=spec
+TESTS := $(NODE) e2e/run-tests.ts
 FAST := git ls-files -co --exclude-standard '*.test.ts' ':!:*.system.test.ts'
 SYSTEM := git ls-files -co --exclude-standard '*.system.test.ts'
 BENCH := store apiserver service-rules pod-start cluster
@@ -45,13 +45,13 @@ check: setup
 	@node_modules/.bin/tsc -p .
 	@node_modules/.bin/oxlint --type-aware --quiet
 	@node_modules/.bin/biome format .
-	@$(TESTS) $$($(FAST))
+	@$(TESTS) --concurrency 2 $$($(FAST))
 
 test:
 	@./setup.sh test
 	@$(MAKE) --no-print-directory check
 	@echo 'tests on real parts and real clusters'
-	@$(TESTS) --test-concurrency=1 $$($(SYSTEM)) $$($(E2E))
+	@$(TESTS) $$($(SYSTEM)) $$($(E2E))
 
 bench: setup
 	@for program in $(BENCH); do $(NODE) bench/$$program.ts || exit 1; done

@@ -1,0 +1,50 @@
+import { relative } from 'node:path';
+import { run } from 'node:test';
+import { spec } from 'node:test/reporters';
+
+/**
+ * Runs test files, and those that fail once more, alone: on a busy machine a real daemon may miss a
+ * time limit. What passes only then is named as flaky, so that nobody can overlook it; what fails
+ * twice fails. `node e2e/run-tests.ts [--concurrency N] FILE...`
+ */
+
+/** A file that takes longer hangs; the longest takes about two minutes. */
+const TIMEOUT_MS = 600_000;
+
+type Tally = { passed: number; skipped: string[]; failed: Map<string, string[]> };
+
+async function runFiles(files: readonly string[], concurrency: number): Promise<Tally> {
+  const tally: Tally = { passed: 0, skipped: [], failed: new Map() };
+  const events = run({ files: [...files], concurrency, timeout: TIMEOUT_MS });
+  events.on('test:pass', ({ name, skip, details }) => {
+    if (details.type === 'suite') {
+      // A skipped suite reports itself only: its tests never begin.
+      if (skip !== undefined) tally.skipped.push(`${name}: ${String(skip)}`);
+    } else if (skip === undefined) tally.passed += 1;
+    else tally.skipped.push(`${name}: ${String(skip)}`);
+  });
+  events.on('test:fail', ({ name, file = '', details }) => {
+    const names = tally.failed.get(file) ?? [];
+    tally.failed.set(file, details.type === 'suite' ? names : [...names, name]);
+  });
+  for await (const text of events.compose(spec)) process.stdout.write(String(text));
+  return tally;
+}
+
+const args = process.argv.slice(2);
+const concurrency = args[0] === '--concurrency' ? Number(args.splice(0, 2)[1]) : 1;
+const first = await runFiles(args, concurrency);
+const again = [...first.failed.keys()].filter((file) => file !== '');
+let failed = [...first.failed.values()].flat();
+if (again.length > 0) {
+  console.log(`\nOnce more, alone: ${again.map((file) => relative('.', file)).join(', ')}\n`);
+  const second = await runFiles(again, 1);
+  const flaky = failed.filter((name) => ![...second.failed.values()].flat().includes(name));
+  failed = [...second.failed.values()].flat();
+  if (second.failed.size > 0 && failed.length === 0) failed = [...second.failed.keys()];
+  for (const name of flaky) console.log(`FLAKY: "${name}" failed, and passed when run again`);
+}
+for (const reason of new Set(first.skipped)) console.log(`SKIPPED: ${reason}`);
+for (const name of failed) console.log(`FAILED: ${name}`);
+console.log(`${first.passed} passed, ${failed.length} failed, ${first.skipped.length} skipped`);
+process.exitCode = failed.length > 0 ? 1 : 0;
