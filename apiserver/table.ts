@@ -1,6 +1,5 @@
-import { encodeObject } from '#api/encode.ts';
 import type { Column, Kind, RowCondition } from '#api/kind.ts';
-import { humanAge } from '#api/meta/duration.ts';
+import { AGE, CREATED_AT } from '#api/meta/columns.ts';
 import type { Scheme } from '#api/scheme.ts';
 import type { KubeObject } from '#api/types.ts';
 
@@ -23,13 +22,6 @@ const NAME: Column = {
   format: 'name',
   describedBy: 'V1ObjectMeta.name',
   value: (object) => object.metadata.name ?? '',
-};
-
-const AGE: Column = {
-  name: 'Age',
-  type: 'string',
-  describedBy: 'V1ObjectMeta.creationTimestamp',
-  value: (object, now) => humanAge(object.metadata.creationTimestamp, now),
 };
 
 /** The columns of a kind, in order. */
@@ -61,10 +53,12 @@ function describeColumns(kind: Kind, scheme: Scheme): ColumnDefinition[] {
 /** What the models say about `Model.field`. */
 function documentation(describedBy: string | undefined, kind: Kind, scheme: Scheme): string {
   const [model = '', ...path] = (describedBy ?? '').split('.');
-  if (model === '') return `Custom resource definition column`;
+  if (model === '') return '';
   const definition = scheme.definitions.get(definitionNamed(model, kind, scheme));
-  const property = definition?.properties?.[path.join('.')];
-  const text = (path.length === 0 ? definition?.description : property?.description) ?? '';
+  const property = path.length === 0 ? definition : definition?.properties?.[path.join('.')];
+  // Where the models lost what a field is for, its type says what it is.
+  const described = property?.description ? property : scheme.definitions.get(property?.ref ?? '');
+  const text = described?.description ?? '';
   // The models lost the paragraphs; two spaces are where they were.
   return text.replaceAll('.  ', '.\n\n');
 }
@@ -73,7 +67,8 @@ function documentation(describedBy: string | undefined, kind: Kind, scheme: Sche
 function definitionNamed(model: string, kind: Kind, scheme: Scheme): string {
   if (model === 'V1ObjectMeta') return META;
   const match = /^([A-Z][a-z]+)?(V\d+(?:(?:alpha|beta)\d+)?)([A-Z].*)$/.exec(model);
-  const suffix = `.${(match?.[2] ?? '').toLowerCase()}.${match?.[3] ?? ''}`;
+  const group = match?.[1] ? `.${match[1].toLowerCase()}` : '';
+  const suffix = `${group}.${(match?.[2] ?? '').toLowerCase()}.${match?.[3] ?? ''}`;
   const own = scheme.definitionName(kind);
   const candidates = [...scheme.definitions.keys()].filter((name) => name.endsWith(suffix));
   const home = own.slice(0, own.lastIndexOf('.'));
@@ -95,18 +90,24 @@ export function tableOf(
   objects: readonly KubeObject[],
   options: TableOptions,
 ): Record<string, unknown> {
-  const columns = columnsOf(kind);
   return {
     kind: 'Table',
     apiVersion: 'meta.k8s.io/v1',
     metadata: options.metadata ?? {},
     columnDefinitions: options.headless ? null : describeColumns(kind, scheme),
-    rows: objects.map((object) => ({
-      cells: columns.map((column) => column.value(object, options.nowMs)),
-      ...rowConditions(kind, object),
-      object: shownObject(object, options.includeObject),
-    })),
+    rows: rowsOf(kind, objects, options),
   };
+}
+
+function rowsOf(kind: Kind, objects: readonly KubeObject[], options: TableOptions): unknown {
+  // Kinds without a table of their own answer null for no rows.
+  if (objects.length === 0 && kind.columns?.[0]?.name === CREATED_AT.name) return null;
+  const columns = columnsOf(kind);
+  return objects.map((object) => ({
+    cells: columns.map((column) => column.value(object, options.nowMs)),
+    ...rowConditions(kind, object),
+    object: shownObject(object, options.includeObject),
+  }));
 }
 
 function rowConditions(kind: Kind, object: KubeObject): { conditions?: readonly RowCondition[] } {
@@ -133,7 +134,3 @@ export function partialMetadata(object: KubeObject): Record<string, unknown> {
     metadata: object.metadata,
   };
 }
-
-/** Bytes of an object's metadata alone. */
-export const encodePartial = (object: KubeObject): Uint8Array =>
-  encodeObject(partialMetadata(object));

@@ -19,14 +19,23 @@ export const controllerRevision = defineKind<ControllerRevision>({
   fieldRules: [appsRules, metaRules],
   generation: 'none',
   columns: [
-    text('Controller', (object) => {
-      const owner = object.metadata.ownerReferences?.find((one) => one.controller);
-      if (!owner) return NONE;
-      const [group = '', version] = owner.apiVersion.split('/');
-      const kind = owner.kind.toLowerCase();
-      return `${version === undefined ? kind : `${kind}.${group}`}/${owner.name}`;
-    }),
-    { name: 'Revision', type: 'string', value: (object) => object.revision ?? 0 },
+    text(
+      'Controller',
+      (object) => {
+        const owner = object.metadata.ownerReferences?.find((one) => one.controller);
+        if (!owner) return NONE;
+        const [group = '', version] = owner.apiVersion.split('/');
+        const kind = owner.kind.toLowerCase();
+        return `${version === undefined ? kind : `${kind}.${group}`}/${owner.name}`;
+      },
+      'Controller of the object',
+    ),
+    {
+      name: 'Revision',
+      type: 'string',
+      describedBy: 'V1ControllerRevision.revision',
+      value: (object) => object.revision ?? 0,
+    },
   ],
 
   defaults(object) {

@@ -54,15 +54,35 @@ export const daemonSet = defineKind<DaemonSet>({
   subresources: { status: { type: 'status', validateUpdate: validateStatus } },
   ageColumn: false,
   columns: [
-    integer('Desired', (object) => object.status?.desiredNumberScheduled ?? 0),
-    integer('Current', (object) => object.status?.currentNumberScheduled ?? 0),
-    integer('Ready', (object) => object.status?.numberReady ?? 0),
-    integer('Up-to-date', (object) => object.status?.updatedNumberScheduled ?? 0),
-    integer('Available', (object) => object.status?.numberAvailable ?? 0),
-    text('Node Selector', (object) => formatMap(object.spec?.template?.spec?.nodeSelector)),
+    integer(
+      'Desired',
+      (object) => object.status?.desiredNumberScheduled ?? 0,
+      'V1DaemonSetStatus.desiredNumberScheduled',
+    ),
+    integer(
+      'Current',
+      (object) => object.status?.currentNumberScheduled ?? 0,
+      'V1DaemonSetStatus.currentNumberScheduled',
+    ),
+    integer('Ready', (object) => object.status?.numberReady ?? 0, 'V1DaemonSetStatus.numberReady'),
+    integer(
+      'Up-to-date',
+      (object) => object.status?.updatedNumberScheduled ?? 0,
+      'V1DaemonSetStatus.updatedNumberScheduled',
+    ),
+    integer(
+      'Available',
+      (object) => object.status?.numberAvailable ?? 0,
+      'V1DaemonSetStatus.numberAvailable',
+    ),
+    text(
+      'Node Selector',
+      (object) => formatMap(object.spec?.template?.spec?.nodeSelector),
+      'V1PodSpec.nodeSelector',
+    ),
     AGE,
     ...templateColumns<DaemonSet>((object) => object.spec?.template),
-    selectorColumn<DaemonSet>((object) => object.spec?.selector),
+    selectorColumn<DaemonSet>((object) => object.spec?.selector, 'V1DaemonSetSpec.selector'),
   ],
 
   defaults(object) {

@@ -36,12 +36,16 @@ export const deployment = defineKind<Deployment>({
   subresources: { status: { type: 'status', validateUpdate: validateStatus }, scale: SCALE },
   ageColumn: false,
   columns: [
-    text('Ready', (object) => `${object.status?.readyReplicas ?? 0}/${object.spec?.replicas ?? 0}`),
-    count('Up-to-date', (object) => object.status?.updatedReplicas),
-    count('Available', (object) => object.status?.availableReplicas),
+    text(
+      'Ready',
+      (object) => `${object.status?.readyReplicas ?? 0}/${object.spec?.replicas ?? 0}`,
+      'Number of the pod with ready state',
+    ),
+    count('Up-to-date', 'updatedReplicas'),
+    count('Available', 'availableReplicas'),
     AGE,
     ...templateColumns<Deployment>((object) => object.spec?.template as PodTemplateSpec),
-    selectorColumn<Deployment>((object) => object.spec?.selector),
+    selectorColumn<Deployment>((object) => object.spec?.selector, 'V1DeploymentSpec.selector'),
   ],
   ...ownedStatus(),
 
@@ -132,10 +136,11 @@ function validateStatus(object: KubeObject, stored: KubeObject): Errors {
   return errors;
 }
 
-function count(name: string, value: (object: Deployment) => number | undefined) {
+function count(name: string, field: 'updatedReplicas' | 'availableReplicas') {
   return {
     name,
     type: 'string' as const,
-    value: (object: Deployment): number => value(object) ?? 0,
+    describedBy: `V1DeploymentStatus.${field}`,
+    value: (object: Deployment): number => object.status?.[field] ?? 0,
   };
 }

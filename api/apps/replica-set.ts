@@ -35,7 +35,7 @@ export const replicaSet = defineKind<ReplicaSet>({
     ),
     AGE,
     ...templateColumns<ReplicaSet>((object) => object.spec?.template),
-    selectorColumn<ReplicaSet>((object) => object.spec?.selector),
+    selectorColumn<ReplicaSet>((object) => object.spec?.selector, 'V1ReplicaSetSpec.selector'),
   ],
   ...ownedStatus({ replicas: 0 }),
 

@@ -44,7 +44,11 @@ export const statefulSet = defineKind<StatefulSet>({
   subresources: { status: { type: 'status', validateUpdate: validateStatus }, scale: SCALE },
   ageColumn: false,
   columns: [
-    text('Ready', (object) => `${object.status?.readyReplicas ?? 0}/${object.spec?.replicas ?? 0}`),
+    text(
+      'Ready',
+      (object) => `${object.status?.readyReplicas ?? 0}/${object.spec?.replicas ?? 0}`,
+      'Number of the pod with ready state',
+    ),
     AGE,
     ...templateColumns<StatefulSet>((object) => object.spec?.template),
   ],

@@ -39,16 +39,22 @@ export const cronJob = defineKind<CronJob>({
   subresources: { status: STATUS },
   ageColumn: false,
   columns: [
-    text('Schedule', (object) => object.spec?.schedule ?? ''),
-    text('Timezone', (object) => object.spec?.timeZone ?? NONE),
-    { name: 'Suspend', type: 'string', value: (object) => suspended(object) },
-    integer('Active', (object) => object.status?.active?.length ?? 0),
-    text('Last Schedule', (object, now) =>
-      object.status?.lastScheduleTime ? humanAge(object.status.lastScheduleTime, now) : NONE,
+    text('Schedule', (object) => object.spec?.schedule ?? '', 'V1CronJobSpec.schedule'),
+    text('Timezone', (object) => object.spec?.timeZone ?? NONE, 'V1CronJobSpec.timeZone'),
+    { ...text('Suspend', suspended, 'V1CronJobSpec.suspend'), type: 'boolean' },
+    integer('Active', (object) => object.status?.active?.length ?? 0, 'V1CronJobStatus.active'),
+    text(
+      'Last Schedule',
+      (object, now) =>
+        object.status?.lastScheduleTime ? humanAge(object.status.lastScheduleTime, now) : NONE,
+      'V1CronJobStatus.lastScheduleTime',
     ),
     AGE,
     ...templateColumns<CronJob>((object) => object.spec?.jobTemplate?.spec?.template),
-    selectorColumn<CronJob>((object) => object.spec?.jobTemplate?.spec?.selector),
+    selectorColumn<CronJob>(
+      (object) => object.spec?.jobTemplate?.spec?.selector,
+      'V1JobSpec.selector',
+    ),
   ],
   ...ownedStatus(),
 
@@ -99,7 +105,9 @@ export const cronJob = defineKind<CronJob>({
   },
 });
 
-const suspended = (object: CronJob): string => (object.spec?.suspend ? 'True' : 'False');
+function suspended(object: CronJob): string {
+  return object.spec?.suspend ? 'True' : 'False';
+}
 
 function checkSchedule(errors: Errors, path: string, schedule: string): void {
   if (schedule === '') {

@@ -27,12 +27,12 @@ export const job = defineKind<Job>({
   selectableFields: { 'status.successful': (object) => String(object.status?.succeeded ?? 0) },
   ageColumn: false,
   columns: [
-    text('Status', state),
-    text('Completions', completions),
-    text('Duration', duration),
+    text('Status', state, 'Status of the job.'),
+    text('Completions', completions, 'V1JobStatus.succeeded'),
+    text('Duration', duration, 'Time required to complete the job.'),
     AGE,
     ...templateColumns<Job>((object) => object.spec?.template),
-    selectorColumn<Job>((object) => object.spec?.selector),
+    selectorColumn<Job>((object) => object.spec?.selector, 'V1JobSpec.selector'),
   ],
 
   defaults: defaultJob,

@@ -70,18 +70,14 @@ export const certificateSigningRequest = defineKind<Request>({
       (object) => object.spec.signerName ?? NONE,
       'V1CertificateSigningRequestSpec.signerName',
     ),
-    text(
-      'Requestor',
-      (object) => object.spec.username ?? '',
-      'V1CertificateSigningRequestSpec.request',
-    ),
+    text('Requestor', (object) => object.spec.username ?? '', 'Base64-encoded PKCS#10 CSR data'),
     text(
       'RequestedDuration',
       ({ spec: { expirationSeconds: seconds } }) =>
         seconds === undefined ? NONE : humanDuration(seconds * 1000),
       'V1CertificateSigningRequestSpec.expirationSeconds',
     ),
-    text('Condition', phaseOf, 'V1CertificateSigningRequestStatus.conditions'),
+    text('Condition', phaseOf, 'Conditions applied to the request, such as approval or denial.'),
   ],
 
   defaults(object) {

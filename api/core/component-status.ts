@@ -27,11 +27,19 @@ export const componentStatus = defineKind<ComponentStatus>({
   verbs: ['get', 'list'],
   ageColumn: false,
   columns: [
-    text('Status', (object) => {
-      const condition = healthy(object);
-      return condition?.status === 'True' ? 'Healthy' : condition ? 'Unhealthy' : 'Unknown';
-    }),
-    text('Message', (object) => healthy(object)?.message ?? ''),
-    text('Error', (object) => healthy(object)?.error ?? ''),
+    text(
+      'Status',
+      (object) => {
+        const condition = healthy(object);
+        return condition?.status === 'True' ? 'Healthy' : condition ? 'Unhealthy' : 'Unknown';
+      },
+      'Status of the component conditions',
+    ),
+    text(
+      'Message',
+      (object) => healthy(object)?.message ?? '',
+      'Message of the component conditions',
+    ),
+    text('Error', (object) => healthy(object)?.error ?? '', 'Error of the component conditions'),
   ],
 });

@@ -11,21 +11,49 @@ import type { Event } from '#api/types.ts';
 export const EVENT_TTL_SECONDS = 3600;
 
 export const eventColumns: readonly Column<Event>[] = [
-  text('Last Seen', (object, now) =>
-    humanAge(object.series?.lastObservedTime ?? object.lastTimestamp ?? firstSeen(object), now),
+  text(
+    'Last Seen',
+    (object, now) =>
+      humanAge(object.series?.lastObservedTime ?? object.lastTimestamp ?? firstSeen(object), now),
+    'CoreV1Event.lastTimestamp',
   ),
-  text('Type', (object) => object.type ?? ''),
-  text('Reason', (object) => object.reason ?? ''),
-  text('Object', ({ involvedObject }) => {
-    const kind = (involvedObject?.kind ?? '').toLowerCase();
-    return involvedObject?.name ? `${kind}/${involvedObject.name}` : kind;
+  text('Type', (object) => object.type ?? '', 'CoreV1Event.type'),
+  text('Reason', (object) => object.reason ?? '', 'CoreV1Event.reason'),
+  text(
+    'Object',
+    ({ involvedObject }) => {
+      const kind = (involvedObject?.kind ?? '').toLowerCase();
+      return involvedObject?.name ? `${kind}/${involvedObject.name}` : kind;
+    },
+    'The object that this event is about.',
+  ),
+  wide(
+    text(
+      'Subobject',
+      (object) => object.involvedObject?.fieldPath ?? '',
+      'V1ObjectReference.fieldPath',
+    ),
+  ),
+  wide(
+    text(
+      'Source',
+      source,
+      'The component reporting this event. Should be a short machine understandable string.',
+    ),
+  ),
+  text('Message', (object) => (object.message ?? '').trim(), 'CoreV1Event.message'),
+  wide(
+    text(
+      'First Seen',
+      (object, now) => humanAge(firstSeen(object), now),
+      'CoreV1Event.firstTimestamp',
+    ),
+  ),
+  wide({ ...integer<Event>('Count', count, 'CoreV1Event.count'), type: 'string' }),
+  wide({
+    ...text<Event>('Name', (object) => object.metadata.name ?? '', 'V1ObjectMeta.name'),
+    format: 'name',
   }),
-  wide(text('Subobject', (object) => object.involvedObject?.fieldPath ?? '')),
-  wide(text('Source', source)),
-  text('Message', (object) => (object.message ?? '').trim()),
-  wide(text('First Seen', (object, now) => humanAge(firstSeen(object), now))),
-  wide({ ...integer<Event>('Count', count), type: 'string' }),
-  wide(text('Name', (object) => object.metadata.name ?? '')),
 ];
 
 export const eventFields: Readonly<Record<string, (object: Event) => string>> = {

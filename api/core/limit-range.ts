@@ -3,7 +3,7 @@ import { validateLimitRange } from '#api/core/limit-range-validate.ts';
 import { defineKind } from '#api/kind.ts';
 import { metaRules } from '#api/meta/meta-rules.ts';
 import { canonicalResources } from '#api/meta/resource-list.ts';
-import { CREATED_AT } from '#api/rbac/rbac-columns.ts';
+import { CREATED_AT } from '#api/meta/columns.ts';
 import type { LimitRange } from '#api/types.ts';
 
 /** Source: core/v1 LimitRange. */

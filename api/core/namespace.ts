@@ -62,7 +62,7 @@ export const namespace = defineKind<Namespace>({
   subresources: { status: NAMESPACE_STATUS, finalize: FINALIZE },
   generation: 'none',
   selectableFields: { 'status.phase': (object) => object.status?.phase ?? '' },
-  columns: [text('Status', (object) => object.status?.phase ?? '')],
+  columns: [text('Status', (object) => object.status?.phase ?? '', 'The status of the namespace')],
 
   defaults(object) {
     object.spec ??= {};

@@ -49,18 +49,35 @@ export const node = defineKind<Node>({
   },
   ageColumn: false,
   columns: [
-    text('Status', readiness),
-    text('Roles', roles),
+    text('Status', readiness, 'The status of the node'),
+    text('Roles', roles, 'The roles of the node'),
     AGE,
-    text('Version', (object) => object.status?.nodeInfo?.kubeletVersion ?? ''),
-    wide(text('Internal-IP', (object) => address(object, 'InternalIP'))),
-    wide(text('External-IP', (object) => address(object, 'ExternalIP'))),
-    wide(text('OS-Image', (object) => object.status?.nodeInfo?.osImage || '<unknown>')),
-    wide(text('Kernel-Version', (object) => object.status?.nodeInfo?.kernelVersion || '<unknown>')),
+    text(
+      'Version',
+      (object) => object.status?.nodeInfo?.kubeletVersion ?? '',
+      'V1NodeSystemInfo.kubeletVersion',
+    ),
+    wide(text('Internal-IP', (object) => address(object, 'InternalIP'), 'V1NodeStatus.addresses')),
+    wide(text('External-IP', (object) => address(object, 'ExternalIP'), 'V1NodeStatus.addresses')),
+    wide(
+      text(
+        'OS-Image',
+        (object) => object.status?.nodeInfo?.osImage || '<unknown>',
+        'V1NodeSystemInfo.osImage',
+      ),
+    ),
+    wide(
+      text(
+        'Kernel-Version',
+        (object) => object.status?.nodeInfo?.kernelVersion || '<unknown>',
+        'V1NodeSystemInfo.kernelVersion',
+      ),
+    ),
     wide(
       text(
         'Container-Runtime',
         (object) => object.status?.nodeInfo?.containerRuntimeVersion || '<unknown>',
+        'V1NodeSystemInfo.containerRuntimeVersion',
       ),
     ),
   ],

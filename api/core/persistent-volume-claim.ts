@@ -35,20 +35,45 @@ export const persistentVolumeClaim = defineKind<PersistentVolumeClaim>({
   subresources: { status: { type: 'status', validateUpdate: validateStatus } },
   ageColumn: false,
   columns: [
-    text('Status', (object) =>
-      object.metadata.deletionTimestamp ? 'Terminating' : (object.status?.phase ?? ''),
+    text(
+      'Status',
+      (object) =>
+        object.metadata.deletionTimestamp ? 'Terminating' : (object.status?.phase ?? ''),
+      'V1PersistentVolumeClaimStatus.phase',
     ),
-    text('Volume', (object) => object.spec?.volumeName ?? ''),
-    text('Capacity', (object) =>
-      object.spec?.volumeName ? (object.status?.capacity?.['storage'] ?? '') : '',
+    text(
+      'Volume',
+      (object) => object.spec?.volumeName ?? '',
+      'V1PersistentVolumeClaimSpec.volumeName',
     ),
-    text('Access Modes', (object) =>
-      object.spec?.volumeName ? accessModesText(object.status?.accessModes) : '',
+    text(
+      'Capacity',
+      (object) => (object.spec?.volumeName ? (object.status?.capacity?.['storage'] ?? '') : ''),
+      'V1PersistentVolumeClaimStatus.capacity',
     ),
-    text('StorageClass', (object) => object.spec?.storageClassName ?? ''),
-    text('VolumeAttributesClass', (object) => object.spec?.volumeAttributesClassName || UNSET),
+    text(
+      'Access Modes',
+      (object) => (object.spec?.volumeName ? accessModesText(object.status?.accessModes) : ''),
+      'V1PersistentVolumeClaimStatus.accessModes',
+    ),
+    text(
+      'StorageClass',
+      (object) => object.spec?.storageClassName ?? '',
+      'StorageClass of the pvc',
+    ),
+    text(
+      'VolumeAttributesClass',
+      (object) => object.spec?.volumeAttributesClassName || UNSET,
+      'VolumeAttributesClass of the pvc',
+    ),
     AGE,
-    wide(text('VolumeMode', (object) => object.spec?.volumeMode ?? UNSET)),
+    wide(
+      text(
+        'VolumeMode',
+        (object) => object.spec?.volumeMode ?? UNSET,
+        'V1PersistentVolumeClaimSpec.volumeMode',
+      ),
+    ),
   ],
   ...ownedStatus({ phase: 'Pending' }),
 

@@ -27,21 +27,50 @@ export const persistentVolume = defineKind<PersistentVolume>({
   subresources: { status: STATUS },
   ageColumn: false,
   columns: [
-    text('Capacity', (object) => object.spec?.capacity?.['storage'] ?? ''),
-    text('Access Modes', (object) => accessModesText(object.spec?.accessModes)),
-    text('Reclaim Policy', (object) => object.spec?.persistentVolumeReclaimPolicy ?? ''),
-    text('Status', (object) =>
-      object.metadata.deletionTimestamp ? 'Terminating' : (object.status?.phase ?? ''),
+    text(
+      'Capacity',
+      (object) => object.spec?.capacity?.['storage'] ?? '',
+      'V1PersistentVolumeSpec.capacity',
     ),
-    text('Claim', (object) => {
-      const claim = object.spec?.claimRef;
-      return claim ? `${claim.namespace ?? ''}/${claim.name ?? ''}` : '';
-    }),
-    text('StorageClass', (object) => object.spec?.storageClassName ?? ''),
-    text('VolumeAttributesClass', (object) => object.spec?.volumeAttributesClassName || UNSET),
-    text('Reason', (object) => object.status?.reason ?? ''),
+    text(
+      'Access Modes',
+      (object) => accessModesText(object.spec?.accessModes),
+      'V1PersistentVolumeSpec.accessModes',
+    ),
+    text(
+      'Reclaim Policy',
+      (object) => object.spec?.persistentVolumeReclaimPolicy ?? '',
+      'V1PersistentVolumeSpec.persistentVolumeReclaimPolicy',
+    ),
+    text(
+      'Status',
+      (object) =>
+        object.metadata.deletionTimestamp ? 'Terminating' : (object.status?.phase ?? ''),
+      'V1PersistentVolumeStatus.phase',
+    ),
+    text(
+      'Claim',
+      (object) => {
+        const claim = object.spec?.claimRef;
+        return claim ? `${claim.namespace ?? ''}/${claim.name ?? ''}` : '';
+      },
+      'V1PersistentVolumeSpec.claimRef',
+    ),
+    text('StorageClass', (object) => object.spec?.storageClassName ?? '', 'StorageClass of the pv'),
+    text(
+      'VolumeAttributesClass',
+      (object) => object.spec?.volumeAttributesClassName || UNSET,
+      'VolumeAttributesClass of the pv',
+    ),
+    text('Reason', (object) => object.status?.reason ?? '', 'V1PersistentVolumeStatus.reason'),
     AGE,
-    wide(text('VolumeMode', (object) => object.spec?.volumeMode ?? UNSET)),
+    wide(
+      text(
+        'VolumeMode',
+        (object) => object.spec?.volumeMode ?? UNSET,
+        'V1PersistentVolumeSpec.volumeMode',
+      ),
+    ),
   ],
 
   defaults(object) {

@@ -114,15 +114,34 @@ function readinessGates(pod: Pod): string {
 }
 
 export const podColumns: readonly Column<Pod>[] = [
-  text('Ready', (pod, now) => {
-    const { ready, total } = summarizePod(pod, now);
-    return `${ready}/${total}`;
-  }),
-  text('Status', (pod, now) => summarizePod(pod, now).reason),
-  text('Restarts', (pod, now) => summarizePod(pod, now).restarts),
+  text(
+    'Ready',
+    (pod, now) => {
+      const { ready, total } = summarizePod(pod, now);
+      return `${ready}/${total}`;
+    },
+    'The aggregate readiness state of this pod for accepting traffic.',
+  ),
+  text(
+    'Status',
+    (pod, now) => summarizePod(pod, now).reason,
+    'The aggregate status of the containers in this pod.',
+  ),
+  text(
+    'Restarts',
+    (pod, now) => summarizePod(pod, now).restarts,
+    'The number of times the containers in this pod have been restarted and ' +
+      'when the last container in this pod has restarted.',
+  ),
   AGE as Column<Pod>,
-  wide(text('IP', (pod) => pod.status?.podIPs?.[0]?.ip || NONE)),
-  wide(text('Node', (pod) => pod.spec.nodeName || NONE)),
-  wide(text('Nominated Node', (pod) => pod.status?.nominatedNodeName || NONE)),
-  wide(text('Readiness Gates', readinessGates)),
+  wide(text('IP', (pod) => pod.status?.podIPs?.[0]?.ip || NONE, 'V1PodStatus.podIP')),
+  wide(text('Node', (pod) => pod.spec.nodeName || NONE, 'V1PodSpec.nodeName')),
+  wide(
+    text(
+      'Nominated Node',
+      (pod) => pod.status?.nominatedNodeName || NONE,
+      'V1PodStatus.nominatedNodeName',
+    ),
+  ),
+  wide(text('Readiness Gates', readinessGates, 'V1PodSpec.readinessGates')),
 ];

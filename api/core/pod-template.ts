@@ -25,7 +25,11 @@ export const podTemplate = defineKind<PodTemplate>({
       ...column,
       priority: 0,
     })),
-    text('Pod Labels', (object) => formatMap(object.template?.metadata?.labels)),
+    text(
+      'Pod Labels',
+      (object) => formatMap(object.template?.metadata?.labels),
+      'The labels for the pod template.',
+    ),
   ],
 
   defaults(object) {

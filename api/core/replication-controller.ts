@@ -42,12 +42,30 @@ export const replicationController = defineKind<ReplicationController>({
   selectableFields: { 'status.replicas': (object) => String(object.status?.replicas ?? 0) },
   ageColumn: false,
   columns: [
-    integer('Desired', (object) => object.spec?.replicas ?? 0),
-    integer('Current', (object) => object.status?.replicas ?? 0),
-    integer('Ready', (object) => object.status?.readyReplicas ?? 0),
+    integer(
+      'Desired',
+      (object) => object.spec?.replicas ?? 0,
+      'V1ReplicationControllerSpec.replicas',
+    ),
+    integer(
+      'Current',
+      (object) => object.status?.replicas ?? 0,
+      'V1ReplicationControllerStatus.replicas',
+    ),
+    integer(
+      'Ready',
+      (object) => object.status?.readyReplicas ?? 0,
+      'V1ReplicationControllerStatus.readyReplicas',
+    ),
     AGE,
     ...templateColumns<ReplicationController>((object) => object.spec?.template),
-    wide(text('Selector', (object) => formatMap(object.spec?.selector))),
+    wide(
+      text(
+        'Selector',
+        (object) => formatMap(object.spec?.selector),
+        'V1ReplicationControllerSpec.selector',
+      ),
+    ),
   ],
   ...ownedStatus({ replicas: 0 }),
 

@@ -26,8 +26,16 @@ export const resourceQuota = defineKind<ResourceQuota>({
   returnsDeleted: true,
   subresources: { status: { type: 'status', validateUpdate: validateQuotaStatus } },
   columns: [
-    text('Request', (object) => used(object, (name) => !isLimit(name))),
-    text('Limit', (object) => used(object, isLimit)),
+    text(
+      'Request',
+      (object) => used(object, (name) => !isLimit(name)),
+      'Request represents a minimum amount of cpu/memory that a container may consume.',
+    ),
+    text(
+      'Limit',
+      (object) => used(object, isLimit),
+      'Limits control the maximum amount of cpu/memory that a container may use independent of contention on the node.',
+    ),
   ],
   ...ownedStatus(),
 

@@ -1,7 +1,6 @@
 import { coreRules } from '#api/core/core-rules.ts';
 import { podSpecRules } from '#api/core/pod-spec-rules.ts';
 import { defineKind } from '#api/kind.ts';
-import { integer } from '#api/meta/columns.ts';
 import { metaRules } from '#api/meta/meta-rules.ts';
 import type { ServiceAccount } from '#api/types.ts';
 
@@ -25,11 +24,4 @@ export const serviceAccount = defineKind<ServiceAccount>({
       body: { group: 'authentication.k8s.io', version: 'v1', kind: 'TokenRequest' },
     },
   },
-  columns: [
-    {
-      ...integer<ServiceAccount>('Secrets', (object) => object.secrets?.length ?? 0),
-      type: 'string',
-      describedBy: 'V1ServiceAccount.secrets',
-    },
-  ],
 });

@@ -22,13 +22,21 @@ export const ingressClass = defineKind<IngressClass>({
   fieldRules: [networkingRules, metaRules],
   generation: 'spec',
   columns: [
-    text('Controller', (object) => object.spec?.controller ?? ''),
-    text('Parameters', (object) => {
-      const parameters = object.spec?.parameters;
-      if (!parameters) return NONE;
-      const { kind, apiGroup, name } = parameters;
-      return apiGroup ? `${kind}.${apiGroup}/${name}` : `${kind}/${name}`;
-    }),
+    text(
+      'Controller',
+      (object) => object.spec?.controller ?? '',
+      'Controller that is responsible for handling this class',
+    ),
+    text(
+      'Parameters',
+      (object) => {
+        const parameters = object.spec?.parameters;
+        if (!parameters) return NONE;
+        const { kind, apiGroup, name } = parameters;
+        return apiGroup ? `${kind}.${apiGroup}/${name}` : `${kind}/${name}`;
+      },
+      'A reference to a resource with additional parameters',
+    ),
   ],
 
   defaults(object) {

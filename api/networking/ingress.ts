@@ -23,15 +23,30 @@ export const ingress = defineKind<Ingress>({
   generation: 'spec',
   subresources: { status: STATUS },
   columns: [
-    text('Class', (object) => object.spec?.ingressClassName ?? '<none>'),
-    text('Hosts', hosts),
-    text('Address', (object) =>
-      (object.status?.loadBalancer?.ingress ?? [])
-        .map(({ ip, hostname }) => ip || hostname || '')
-        .filter((address) => address !== '')
-        .join(','),
+    text(
+      'Class',
+      (object) => object.spec?.ingressClassName ?? '<none>',
+      'The name of the IngressClass resource that should be used for additional configuration',
     ),
-    text('Ports', (object) => (object.spec?.tls?.length ? '80, 443' : '80')),
+    text(
+      'Hosts',
+      hosts,
+      'Hosts that incoming requests are matched against before the ingress rule',
+    ),
+    text(
+      'Address',
+      (object) =>
+        (object.status?.loadBalancer?.ingress ?? [])
+          .map(({ ip, hostname }) => ip || hostname || '')
+          .filter((address) => address !== '')
+          .join(','),
+      'Address is a list containing ingress points for the load-balancer',
+    ),
+    text(
+      'Ports',
+      (object) => (object.spec?.tls?.length ? '80, 443' : '80'),
+      'Ports of TLS configurations that open',
+    ),
   ],
 
   defaults(object) {

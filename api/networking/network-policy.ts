@@ -28,7 +28,13 @@ export const networkPolicy = defineKind<NetworkPolicy>({
   schema: 'V1NetworkPolicy',
   fieldRules: [networkingRules, metaRules],
   generation: 'spec',
-  columns: [text('Pod-Selector', (object) => formatLabelSelector(object.spec?.podSelector))],
+  columns: [
+    text(
+      'Pod-Selector',
+      (object) => formatLabelSelector(object.spec?.podSelector),
+      'V1NetworkPolicySpec.podSelector',
+    ),
+  ],
 
   defaults(object) {
     object.spec ??= { podSelector: {} };

@@ -28,9 +28,21 @@ export const podDisruptionBudget = defineKind<PodDisruptionBudget>({
   unconditionalUpdate: false,
   subresources: { status: { type: 'status', validateUpdate: validateStatus } },
   columns: [
-    text('Min Available', (object) => String(object.spec?.minAvailable ?? 'N/A')),
-    text('Max Unavailable', (object) => String(object.spec?.maxUnavailable ?? 'N/A')),
-    integer('Allowed Disruptions', (object) => object.status?.disruptionsAllowed ?? 0),
+    text(
+      'Min Available',
+      (object) => String(object.spec?.minAvailable ?? 'N/A'),
+      'The minimum number of pods that must be available.',
+    ),
+    text(
+      'Max Unavailable',
+      (object) => String(object.spec?.maxUnavailable ?? 'N/A'),
+      'The maximum number of pods that may be unavailable.',
+    ),
+    integer(
+      'Allowed Disruptions',
+      (object) => object.status?.disruptionsAllowed ?? 0,
+      'Calculated number of pods that may be disrupted at this time.',
+    ),
   ],
   ...ownedStatus(EMPTY),
 

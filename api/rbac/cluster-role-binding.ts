@@ -22,7 +22,7 @@ export const clusterRoleBinding = defineKind<ClusterRoleBinding>({
   generation: 'none',
   validateName: isPathSegment,
   ageColumn: false,
-  columns: bindingColumns(),
+  columns: bindingColumns('ClusterRoleBinding'),
   defaults: defaultBinding,
   validate(object) {
     const errors: Errors = [];

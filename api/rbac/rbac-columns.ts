@@ -10,19 +10,24 @@ const subjects = (object: Binding, kind: string): string =>
     .map(({ name, namespace }) => (kind === 'ServiceAccount' ? `${namespace ?? ''}/${name}` : name))
     .join(', ');
 
-/** Role bindings of both scopes look the same. */
-export const bindingColumns = (): Column<Binding>[] => [
-  text('Role', (object) => `${object.roleRef?.kind ?? ''}/${object.roleRef?.name ?? ''}`),
-  AGE as Column<Binding>,
-  wide(text('Users', (object) => subjects(object, 'User'))),
-  wide(text('Groups', (object) => subjects(object, 'Group'))),
-  wide(text('ServiceAccounts', (object) => subjects(object, 'ServiceAccount'))),
-];
+const subjectsOf = (what: string, kind: string): string =>
+  `${what} in the ${kind.charAt(0).toLowerCase()}${kind.slice(1)}`;
 
-/** Some tables show the instant instead of the age. */
-export const CREATED_AT: Column = {
-  name: 'Created At',
-  type: 'date',
-  describedBy: 'V1ObjectMeta.creationTimestamp',
-  value: (object) => object.metadata.creationTimestamp ?? '',
-};
+/** Role bindings of both scopes look the same. */
+export const bindingColumns = (kind: 'RoleBinding' | 'ClusterRoleBinding'): Column<Binding>[] => [
+  text(
+    'Role',
+    (object) => `${object.roleRef?.kind ?? ''}/${object.roleRef?.name ?? ''}`,
+    `V1${kind}.roleRef`,
+  ),
+  AGE as Column<Binding>,
+  wide(text('Users', (object) => subjects(object, 'User'), subjectsOf('Users', kind))),
+  wide(text('Groups', (object) => subjects(object, 'Group'), subjectsOf('Groups', kind))),
+  wide(
+    text(
+      'ServiceAccounts',
+      (object) => subjects(object, 'ServiceAccount'),
+      subjectsOf('ServiceAccounts', kind),
+    ),
+  ),
+];

@@ -22,7 +22,7 @@ export const roleBinding = defineKind<RoleBinding>({
   generation: 'none',
   validateName: isPathSegment,
   ageColumn: false,
-  columns: bindingColumns(),
+  columns: bindingColumns('RoleBinding'),
   defaults: defaultBinding,
   validate(object) {
     const errors: Errors = [];

@@ -1,6 +1,6 @@
 import { defineKind } from '#api/kind.ts';
 import { metaRules } from '#api/meta/meta-rules.ts';
-import { CREATED_AT } from '#api/rbac/rbac-columns.ts';
+import { CREATED_AT } from '#api/meta/columns.ts';
 import { checkRules } from '#api/rbac/rbac-validate.ts';
 import { rbacRules } from '#api/rbac/rbac-rules.ts';
 import { isPathSegment } from '#api/validate-names.ts';

@@ -41,7 +41,11 @@ export const priorityClass = defineKind<PriorityClass>({
       value: (object) => object.globalDefault ?? false,
     },
     AGE,
-    text('PreemptionPolicy', (object) => object.preemptionPolicy ?? ''),
+    text(
+      'PreemptionPolicy',
+      (object) => object.preemptionPolicy ?? '',
+      'V1PriorityClass.preemptionPolicy',
+    ),
   ],
 
   defaults(object) {

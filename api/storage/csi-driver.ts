@@ -32,22 +32,41 @@ export const csiDriver = defineKind<CSIDriver>({
     {
       name: 'AttachRequired',
       type: 'boolean',
+      describedBy: 'V1CSIDriverSpec.attachRequired',
       value: (object) => object.spec?.attachRequired ?? true,
     },
-    { name: 'PodInfoOnMount', type: 'boolean', value: ({ spec }) => flag(spec?.podInfoOnMount) },
-    { name: 'StorageCapacity', type: 'boolean', value: ({ spec }) => flag(spec?.storageCapacity) },
-    text('TokenRequests', (object) =>
-      joinOr(
-        object.spec?.tokenRequests?.map(({ audience }) => audience),
-        UNSET,
-      ),
+    {
+      name: 'PodInfoOnMount',
+      type: 'boolean',
+      describedBy: 'V1CSIDriverSpec.podInfoOnMount',
+      value: ({ spec }) => flag(spec?.podInfoOnMount),
+    },
+    {
+      name: 'StorageCapacity',
+      type: 'boolean',
+      describedBy: 'V1CSIDriverSpec.storageCapacity',
+      value: ({ spec }) => flag(spec?.storageCapacity),
+    },
+    text(
+      'TokenRequests',
+      (object) =>
+        joinOr(
+          object.spec?.tokenRequests?.map(({ audience }) => audience),
+          UNSET,
+        ),
+      'V1CSIDriverSpec.tokenRequests',
     ),
     {
       name: 'RequiresRepublish',
       type: 'boolean',
+      describedBy: 'V1CSIDriverSpec.requiresRepublish',
       value: ({ spec }) => flag(spec?.requiresRepublish),
     },
-    text('Modes', (object) => joinOr(object.spec?.volumeLifecycleModes, NONE)),
+    text(
+      'Modes',
+      (object) => joinOr(object.spec?.volumeLifecycleModes, NONE),
+      'V1CSIDriverSpec.volumeLifecycleModes',
+    ),
   ],
 
   defaults(object) {
@@ -62,9 +81,6 @@ export const csiDriver = defineKind<CSIDriver>({
     spec.seLinuxMount ??= false;
   },
   /** Only what kubelets react to counts as a new generation. */
-  prepareForCreate(object) {
-    object.metadata.generation = 1;
-  },
   prepareForUpdate(object, old) {
     const watched = ({ spec }: CSIDriver): unknown[] => [
       spec?.tokenRequests,

@@ -25,7 +25,13 @@ export const csiNode = defineKind<CSINode>({
   generation: 'none',
   unconditionalUpdate: false,
   returnsDeleted: true,
-  columns: [integer('Drivers', (object) => object.spec?.drivers?.length ?? 0)],
+  columns: [
+    integer(
+      'Drivers',
+      (object) => object.spec?.drivers?.length ?? 0,
+      'Drivers indicates the number of CSI drivers registered on the node',
+    ),
+  ],
 
   defaults(object) {
     object.spec ??= { drivers: [] };

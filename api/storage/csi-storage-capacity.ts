@@ -22,8 +22,12 @@ export const csiStorageCapacity = defineKind<CSIStorageCapacity>({
   generation: 'none',
   unconditionalUpdate: false,
   columns: [
-    text('StorageClassName', (object) => object.storageClassName ?? ''),
-    text('Capacity', (object) => object.capacity ?? '<unset>'),
+    text(
+      'StorageClassName',
+      (object) => object.storageClassName ?? '',
+      'V1CSIStorageCapacity.storageClassName',
+    ),
+    text('Capacity', (object) => object.capacity ?? '<unset>', 'V1CSIStorageCapacity.capacity'),
   ],
 
   defaults(object) {

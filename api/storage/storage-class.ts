@@ -26,9 +26,21 @@ export const storageClass = defineKind<StorageClass>({
   returnsDeleted: true,
   columns: [
     text('Provisioner', (object) => object.provisioner ?? '', 'V1StorageClass.provisioner'),
-    text('ReclaimPolicy', (object) => object.reclaimPolicy ?? 'Delete'),
-    text('VolumeBindingMode', (object) => object.volumeBindingMode ?? UNSET),
-    text('AllowVolumeExpansion', (object) => String(object.allowVolumeExpansion ?? false)),
+    text(
+      'ReclaimPolicy',
+      (object) => object.reclaimPolicy ?? 'Delete',
+      'V1StorageClass.reclaimPolicy',
+    ),
+    text(
+      'VolumeBindingMode',
+      (object) => object.volumeBindingMode ?? UNSET,
+      'V1StorageClass.volumeBindingMode',
+    ),
+    text(
+      'AllowVolumeExpansion',
+      (object) => String(object.allowVolumeExpansion ?? false),
+      'V1StorageClass.allowVolumeExpansion',
+    ),
   ],
 
   defaults(object) {

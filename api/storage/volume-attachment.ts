@@ -26,12 +26,20 @@ export const volumeAttachment = defineKind<VolumeAttachment>({
   returnsDeleted: true,
   subresources: { status: STATUS },
   columns: [
-    text('Attacher', (object) => object.spec?.attacher ?? ''),
-    text('PV', (object) => object.spec?.source?.persistentVolumeName ?? ''),
-    text('Node', (object) => object.spec?.nodeName ?? ''),
+    {
+      ...text('Attacher', ({ spec }) => spec?.attacher ?? '', 'V1VolumeAttachmentSpec.attacher'),
+      format: 'name',
+    },
+    text(
+      'PV',
+      (object) => object.spec?.source?.persistentVolumeName ?? '',
+      'V1VolumeAttachmentSource.persistentVolumeName',
+    ),
+    text('Node', (object) => object.spec?.nodeName ?? '', 'V1VolumeAttachmentSpec.nodeName'),
     {
       name: 'Attached',
       type: 'boolean',
+      describedBy: 'V1VolumeAttachmentStatus.attached',
       value: (object) => object.status?.attached ?? false,
     },
   ],
