@@ -330,7 +330,7 @@ test('quotas are charged once, and refuse what they cannot bear', async () => {
   });
   const used = () => {
     const quota = reader.get('', 'resourcequotas', { namespace: 'ns', name: 'q' });
-    return (quota?.['status'] as { used: object }).used;
+    return (quota?.['status'] as { used: object } | undefined)?.used;
   };
   const create = (cpu: string | undefined, more: Partial<AdmissionRequest> = {}) => {
     const resources = cpu ? { requests: { cpu } } : {};
