@@ -52,6 +52,8 @@ export const GANTRY_CLUSTER_ROLES: RoleTable = {
   ],
   'gantry:node-network': [
     'get list watch | core | endpoints namespaces nodes services',
+    // Any pod may be whom a network policy lets speak with one of the node's own.
+    'list watch | core | pods',
     'get list watch | discovery.k8s.io | endpointslices',
     'get list watch | networking.k8s.io | networkpolicies servicecidrs',
     WRITE_EVENTS,

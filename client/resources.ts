@@ -15,6 +15,7 @@ import type {
   KubeObject,
   Lease,
   Namespace,
+  NetworkPolicy,
   Node,
   PersistentVolume,
   PersistentVolumeClaim,
@@ -130,6 +131,12 @@ export const endpointSlices = namespaced<EndpointSlice>(
   'v1',
   'endpointslices',
   'EndpointSlice',
+);
+export const networkPolicies = namespaced<NetworkPolicy>(
+  'networking.k8s.io',
+  'v1',
+  'networkpolicies',
+  'NetworkPolicy',
 );
 export const runtimeClasses = clusterWide<RuntimeClass>(
   'node.k8s.io',

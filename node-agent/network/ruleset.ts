@@ -1,5 +1,5 @@
 /**
- * The part of an nftables table that changes as Services do, as a value: what is written is
+ * The part of an nftables table that changes as Services and policies do, as a value: what is written is
  * always the difference between two of these. The fixed part stands in `service-table.ts`.
  */
 export type Ruleset = {
@@ -8,8 +8,8 @@ export type Ruleset = {
   /** Elements of the table's maps and sets: name → key → verdict or data ('' in a set). */
   elements: Map<string, Map<string, string>>;
   /**
-   * Sets that rules fill by themselves: name → declaration without name and braces. Another
-   * declaration needs another name.
+   * Sets that come and go, filled by rules or as `elements`: name → declaration without name and
+   * braces. Another declaration needs another name.
    */
   sets: Map<string, string>;
   /** Not written: where UDP goes, `address port` (address '' for node ports) → target addresses. */
@@ -23,6 +23,16 @@ export type TableName = {
 
 export function emptyRuleset(): Ruleset {
   return { chains: new Map(), elements: new Map(), sets: new Map(), datagrams: new Map() };
+}
+
+/** One ruleset of two that have no name in common. */
+export function joinRulesets(a: Ruleset, b: Ruleset): Ruleset {
+  return {
+    chains: new Map([...a.chains, ...b.chains]),
+    elements: new Map([...a.elements, ...b.elements]),
+    sets: new Map([...a.sets, ...b.sets]),
+    datagrams: new Map([...a.datagrams, ...b.datagrams]),
+  };
 }
 
 /** Elements per command: nft's own parser slows down on very long lines. */
@@ -79,7 +89,9 @@ function elementChanges(where: string, from: Ruleset, to: Ruleset): string[] {
   for (const name of new Set([...from.elements.keys(), ...to.elements.keys()])) {
     const before = from.elements.get(name) ?? none;
     const after = to.elements.get(name) ?? none;
-    const gone = [...before].filter(([key, value]) => after.get(key) !== value);
+    // The elements of a set that goes away go with it.
+    const dropped = from.sets.has(name) && !to.sets.has(name);
+    const gone = dropped ? [] : [...before].filter(([key, value]) => after.get(key) !== value);
     const come = [...after].filter(([key, value]) => before.get(key) !== value);
     commands.push(...elementCommands(`delete element ${where} ${name}`, gone));
     commands.push(...elementCommands(`add element ${where} ${name}`, come));

@@ -33,13 +33,17 @@ export const MASQUERADE_MARK = '0x4000';
 export const MARK = `meta mark set meta mark or ${MASQUERADE_MARK}`;
 
 /**
- * The fixed part of the table: base chains, and empty maps that the Services' rules fill.
+ * The fixed part of the table: base chains, and empty maps that Services' and policies' rules fill.
  *
  * A new connection's first packet runs through `services` before it is routed (prerouting for
  * pods and the outside, output for the node itself): by destination address or, for the node's own
  * addresses, by port, it goes to the chain of its Service port, which rewrites the destination.
  * What no chain rewrote although it is for a Service is answered in the filter hooks, TCP by a
  * reset: an ICMP error that arrives while connect() still holds its socket is not acted on.
+ *
+ * Network policies are judged where packets are forwarded, after that rewriting: each direction in a
+ * base chain of its own, because accepting ends only the chain that accepts. What the node itself
+ * sends or receives is not forwarded, so probes and DNS always pass.
  */
 export function tableSkeleton(node: NodeFacts): string {
   const { ip, address, loopback } = familyWords(node.family);
@@ -56,6 +60,9 @@ export function tableSkeleton(node: NodeFacts): string {
   map host-ports { type ${portKey} : ${address} . inet_service; }
   map host-ip-ports { type ${ipKey} : ${address} . inet_service; }
   set hairpin { type ${address} . ${address}; }
+  map isolated-senders { type ${address} : verdict; }
+  map isolated-receivers { type ${address} : verdict; }
+  set selves { type ${address} . ${address}; }
 
   chain refuse {
     meta l4proto tcp reject with tcp reset;
@@ -99,6 +106,18 @@ export function tableSkeleton(node: NodeFacts): string {
   chain filter-forward {
     type filter hook forward priority filter; policy accept;
     ct state new jump unanswered;
+  }
+  chain policy-egress {
+    type filter hook forward priority filter; policy accept;
+    ct state established,related accept;
+    ${ip} saddr . ${ip} daddr @selves accept;
+    ${ip} saddr vmap @isolated-senders;
+  }
+  chain policy-ingress {
+    type filter hook forward priority filter; policy accept;
+    ct state established,related accept;
+    ${ip} saddr . ${ip} daddr @selves accept;
+    ${ip} daddr vmap @isolated-receivers;
   }
   chain filter-output {
     type filter hook output priority filter; policy accept;

@@ -17,6 +17,9 @@ import { hostPortsOf } from './host-ports.ts';
 import { createNftWriter, type NftWriter, removeTable } from './nft-writer.ts';
 import { applyRoutes, wantedRoutes } from './node-routes.ts';
 import { mtuOf, prepareNode, removeBridge } from './node-setup.ts';
+import { policyRules } from './policy-rules.ts';
+import { watchPolicies } from './policy-watch.ts';
+import { joinRulesets } from './ruleset.ts';
 import { serviceRules } from './service-rules.ts';
 import { type NodeFacts, tableSkeleton } from './service-table.ts';
 
@@ -49,8 +52,8 @@ export type NetworkConfig = {
 };
 
 /**
- * The network of one node: the pods' bridge and its CNI configuration, rules for all Services and
- * host ports, and the cluster's DNS. `ready` resolves when all of it works. What stands in the
+ * The network of one node: the pods' bridge and its CNI configuration, rules for all Services, host
+ * ports and network policies, and the cluster's DNS. `ready` resolves when all of it works. What stands in the
  * kernel stays when `signal` aborts, so that pods are reachable while an agent restarts;
  * `removeNetwork` takes it away.
  */
@@ -156,27 +159,30 @@ async function keepRules(context: Context, signal: AbortSignal): Promise<void> {
     const before = change.type === 'updated' ? hostPortsOf([change.old]) : [];
     if (hostPortsOf([change.object]).length + before.length > 0) changes.notify();
   });
-  await untilAborted(
-    Promise.all([serviceInformer.synced(), sliceInformer.synced(), podInformer.synced()]),
-    signal,
-  );
+  const policies = watchPolicies(informers, changes.notify);
+  const known = [serviceInformer.synced(), sliceInformer.synced(), podInformer.synced()];
+  await untilAborted(Promise.all([...known, policies.synced()]), signal);
   for (let failures = 0; !signal.aborted; ) {
     changes.reset();
-    const rules = serviceRules({
+    const ofServices = serviceRules({
       node,
       services: serviceInformer.list(),
       slices: sliceInformer.list(),
       hostPorts: hostPortsOf(podInformer.list()),
     });
+    const rules = joinRulesets(ofServices, policyRules({ node, ...policies.objects() }));
     try {
       const { commands, whole, before } = await writer.apply(rules);
       if (!whole) await forgetFlows(staleFlows(before, rules), log);
-      if (commands > 0) log.debug('wrote service rules', { commands, whole });
+      if (commands > 0) log.debug('wrote rules', { commands, whole });
       failures = 0;
       context.onReady();
     } catch (error) {
       failures += 1;
-      log.error('cannot write service rules', { error: errorText(error), failures });
+      log.error('cannot write the rules of Services and policies', {
+        error: errorText(error),
+        failures,
+      });
       await clock.sleep(backoffMs(failures, RETRY), { signal });
       continue;
     }
