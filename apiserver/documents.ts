@@ -1,5 +1,8 @@
-import type { Discovery, Document } from '#apiserver/discovery.ts';
-import type { OpenApi } from '#apiserver/openapi.ts';
+import type { Scheme } from '#api/scheme.ts';
+import type { Discovery, DiscoveryOptions, Document } from '#apiserver/discovery.ts';
+import { createDiscovery } from '#apiserver/discovery.ts';
+import type { OpenApi, OpenApiOptions } from '#apiserver/openapi.ts';
+import { createOpenApi } from '#apiserver/openapi.ts';
 import type { RequestMetrics } from '#apiserver/metrics.ts';
 import type { Format } from '#apiserver/negotiate.ts';
 import type { ServerRequest, ServerResponse } from '#apiserver/request.ts';
@@ -17,6 +20,26 @@ export function documentRoutes(options: {
 }): readonly RouteHandler[] {
   const { metrics, discovery, openApi } = options;
   return [versionRoute, metricsRoute(metrics), discoveryRoute(discovery), openApiRoute(openApi)];
+}
+
+/** The documents of the scheme as it is when they are asked for. */
+export function createDocuments(
+  live: { readonly scheme: Scheme },
+  options: DiscoveryOptions & OpenApiOptions,
+): { discovery: Discovery; openApi: OpenApi } {
+  let made: { scheme: Scheme; discovery: Discovery; openApi: OpenApi } | undefined;
+  const current = () => {
+    const { scheme } = live;
+    if (made?.scheme !== scheme) {
+      const discovery = createDiscovery(scheme, options);
+      made = { scheme, discovery, openApi: createOpenApi(scheme, options) };
+    }
+    return made;
+  };
+  return {
+    discovery: { document: (path, accept) => current().discovery.document(path, accept) },
+    openApi: { document: (path, wanted) => current().openApi.document(path, wanted) },
+  };
 }
 
 /** A document asked for by its right hash never changes, so clients may keep it. */
@@ -80,7 +103,7 @@ function negotiateDocument(accept: string | undefined, contentType: string): For
 const versionRoute: RouteHandler = (info, request) => {
   if (info.path !== '/version' && info.path !== '/version/') return null;
   if (info.method !== 'GET' && info.method !== 'HEAD') throw methodNotAllowed();
-  const format = negotiate(request.headers['accept'], { pretty: true });
+  const format = negotiate(request.headers['accept'], { pretty: true, textual: true });
   if (format.media !== 'application/json') throw notAcceptable();
   return answerObject(versionInfo, format);
 };

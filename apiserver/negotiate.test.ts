@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bodyType, negotiate } from '#apiserver/negotiate.ts';
+import { PROTOBUF, bodyType, negotiate } from '#apiserver/negotiate.ts';
 
 const TABLE = 'application/json;as=Table;v=v1;g=meta.k8s.io';
 
@@ -19,10 +19,27 @@ test('JSON is the answer to everything that allows it', () => {
 test('the best quality wins, then the order of the client', () => {
   assert.equal(negotiate('application/json;q=0.5,application/yaml').media, 'application/yaml');
   assert.equal(negotiate('application/yaml,application/json').media, 'application/yaml');
-  assert.equal(
-    negotiate('application/vnd.kubernetes.protobuf,application/json').media,
-    'application/json',
-  );
+  assert.equal(negotiate('application/vnd.kubernetes.protobuf,application/json').media, PROTOBUF);
+  assert.equal(negotiate(`application/json,${PROTOBUF}`).media, 'application/json');
+  assert.equal(negotiate(`application/json;q=0.9,${PROTOBUF}`).media, PROTOBUF);
+});
+
+test('protobuf is for types that have a message, and for the metadata of all', () => {
+  const textual = { textual: true };
+  assert.equal(negotiate(`${PROTOBUF}, application/json`, textual).media, 'application/json');
+  assert.throws(() => negotiate(PROTOBUF, textual), { code: 406 });
+  const metadata = negotiate(`${PROTOBUF};as=PartialObjectMetadata;v=v1;g=meta.k8s.io`, textual);
+  assert.deepEqual([metadata.media, metadata.as?.kind], [PROTOBUF, 'PartialObjectMetadata']);
+  // Tables are JSON or YAML only.
+  const table = `${PROTOBUF};as=Table;v=v1;g=meta.k8s.io,${TABLE},${PROTOBUF}`;
+  assert.deepEqual(negotiate(table), negotiate(TABLE));
+  assert.equal(negotiate(`${PROTOBUF};stream=watch`, { streaming: true }).media, PROTOBUF);
+});
+
+test('CBOR is not spoken here', () => {
+  assert.throws(() => negotiate('application/cbor'), { code: 406 });
+  assert.equal(negotiate('application/cbor,application/json').media, 'application/json');
+  assert.throws(() => bodyType('application/cbor'), { code: 415 });
 });
 
 test('tables and metadata are forms of the same objects', () => {

@@ -1,8 +1,10 @@
 import { failure } from '#api/status.ts';
 
+export const PROTOBUF = 'application/vnd.kubernetes.protobuf';
+
 /** What a client wants back. Source: API concepts "Alternate representations of resources". */
 export type Format = {
-  media: 'application/json' | 'application/yaml';
+  media: 'application/json' | 'application/yaml' | typeof PROTOBUF;
   /** Another form of the same objects; `v1` is the version of the form's own type. */
   as?: { kind: 'Table' | 'PartialObjectMetadata' | 'PartialObjectMetadataList'; version: string };
   pretty: boolean;
@@ -11,47 +13,51 @@ export type Format = {
 const JSON_FORMAT: Format = { media: 'application/json', pretty: false };
 const FORMS = new Set(['Table', 'PartialObjectMetadata', 'PartialObjectMetadataList']);
 const FORM_VERSIONS = new Set(['v1', 'v1beta1']);
-const READABLE = 'application/json, application/yaml, application/vnd.kubernetes.protobuf';
+const READABLE = `application/json, application/yaml, ${PROTOBUF}`;
 
 /** Accept headers repeat endlessly; this many different ones are remembered. */
 const MEMORY = 256;
 const remembered = new Map<string, Format | null>();
+const rememberedTextual = new Map<string, Format | null>();
 
 /**
  * Chooses the answer's form from the Accept header. `streaming` = a watch, which has no YAML.
+ * `textual` = of a type that has no protobuf message; its metadata alone has one.
  * Throws StatusError 406 when nothing offered is acceptable.
  */
 export function negotiate(
   accept: string | undefined,
-  options: { pretty?: boolean; streaming?: boolean } = {},
+  options: { pretty?: boolean; streaming?: boolean; textual?: boolean } = {},
 ): Format {
-  const chosen = accept === undefined || accept === '' ? JSON_FORMAT : recall(accept);
-  if (!chosen || (options.streaming && chosen.media !== 'application/json')) throw notAcceptable();
+  const chosen =
+    accept === undefined || accept === '' ? JSON_FORMAT : recall(accept, options.textual === true);
+  if (!chosen || (options.streaming && chosen.media === 'application/yaml')) throw notAcceptable();
   return options.pretty ? { ...chosen, pretty: true } : chosen;
 }
 
 export const notAcceptable = (): Error =>
   failure(406, 'NotAcceptable', `only the following media types are accepted: ${READABLE}`);
 
-function recall(accept: string): Format | null {
-  const known = remembered.get(accept);
+function recall(accept: string, textual: boolean): Format | null {
+  const memory = textual ? rememberedTextual : remembered;
+  const known = memory.get(accept);
   if (known !== undefined) return known;
-  const chosen = choose(accept);
-  if (remembered.size >= MEMORY) remembered.clear();
-  remembered.set(accept, chosen);
+  const chosen = choose(accept, textual);
+  if (memory.size >= MEMORY) memory.clear();
+  memory.set(accept, chosen);
   return chosen;
 }
 
 type Clause = { media: string; parameters: Map<string, string>; quality: number };
 
-function choose(accept: string): Format | null {
+function choose(accept: string, textual: boolean): Format | null {
   const clauses = accept.split(',').map(readClause);
   // Equal qualities keep the client's order.
   clauses.sort((a, b) => b.quality - a.quality);
   for (const clause of clauses) {
     if (clause.quality === 0) continue;
     const format = formatOf(clause);
-    if (format) return format;
+    if (format && !(textual && format.media === PROTOBUF && !format.as)) return format;
   }
   return null;
 }
@@ -77,13 +83,17 @@ function formatOf({ media, parameters }: Clause): Format | null {
       ? 'application/json'
       : media === 'application/yaml'
         ? 'application/yaml'
-        : null;
+        : media === PROTOBUF
+          ? PROTOBUF
+          : null;
   if (!accepted) return null;
   const as = parameters.get('as');
   if (as === undefined) return { media: accepted, pretty: parameters.get('pretty') === '1' };
   const version = parameters.get('v') ?? '';
   if (!FORMS.has(as) || !FORM_VERSIONS.has(version)) return null;
   if (parameters.get('g') !== 'meta.k8s.io') return null;
+  // Tables have no message.
+  if (accepted === PROTOBUF && as === 'Table') return null;
   return { media: accepted, as: { kind: as as 'Table', version }, pretty: false };
 }
 
@@ -97,7 +107,7 @@ export function bodyType(contentType: string | undefined): BodyType {
       return 'json';
     case 'application/yaml':
       return 'yaml';
-    case 'application/vnd.kubernetes.protobuf':
+    case PROTOBUF:
       return 'protobuf';
     default:
       throw unsupportedMedia(READABLE);

@@ -38,10 +38,15 @@ export class CacheEvent {
   }
 
   /**
-   * The event as `type`, in a form that `show` makes from the JSON bytes. A form's frames are
-   * shared by all its watchers, so `form` must identify it.
+   * The event as `type`, in a form that `show` makes from the JSON bytes and `wrap` puts into a
+   * frame. A form's frames are shared by all its watchers, so `form` must identify it.
    */
-  frame(type: FrameType, form?: unknown, show?: (entry: CacheEntry, wire: Buffer) => Uint8Array) {
+  frame(
+    type: FrameType,
+    form?: unknown,
+    show?: (entry: CacheEntry, wire: Buffer) => Uint8Array,
+    wrap: typeof frame = frame,
+  ): Buffer {
     const key = form === undefined ? type : form;
     this.#frames ??= new Map();
     const slot = form === undefined ? key : `${type} ${String(form)}`;
@@ -52,7 +57,7 @@ export class CacheEvent {
         entry.revision === this.revision
           ? entry.wire
           : respliceVersion(entry.wire, entry.revision, this.revision);
-      bytes = frame(type, show ? show(entry, wire) : wire);
+      bytes = wrap(type, show ? show(entry, wire) : wire);
       this.#frames.set(slot, bytes);
     }
     return bytes;

@@ -108,7 +108,8 @@ export function encodeMessage(object: Readonly<Json>, name: string): Buffer {
 
 /** A whole body; undefined when there is no message for the object's type. */
 export function encodeBody(object: Readonly<Json>): Buffer | undefined {
-  const { apiVersion, kind } = object as { apiVersion: string; kind: string };
+  // Discovery documents leave their version out; it is v1.
+  const { apiVersion = 'v1', kind = '' } = object as { apiVersion?: string; kind?: string };
   const name = messageNameOf(apiVersion, kind);
   if (name === undefined) return undefined;
   return envelope(apiVersion, kind, encodeMessage(object, name));

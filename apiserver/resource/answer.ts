@@ -2,9 +2,11 @@ import { encodeObject } from '#api/encode.ts';
 import { apiVersionOf } from '#api/kind.ts';
 import type { Kind } from '#api/kind.ts';
 import type { Status } from '#api/status.ts';
+import { encodeBody } from '#proto/kubernetes-encode.ts';
 import { warningHeader } from '#apiserver/warnings.ts';
 import { formatYaml } from '#apiserver/yaml.ts';
 import type { Format } from '#apiserver/negotiate.ts';
+import { PROTOBUF } from '#apiserver/negotiate.ts';
 import type { ServerResponse } from '#apiserver/request.ts';
 import { Chunks } from '#apiserver/chunks.ts';
 import type { CacheEntry } from '#apiserver/watch-cache-entry.ts';
@@ -14,6 +16,7 @@ import { toBuffer } from '#apiserver/resource/views.ts';
 const CACHE_CONTROL = 'no-cache, private';
 const JSON_HEADERS = { 'content-type': 'application/json', 'cache-control': CACHE_CONTROL };
 const YAML_HEADERS = { 'content-type': 'application/yaml', 'cache-control': CACHE_CONTROL };
+const PROTOBUF_HEADERS = { 'content-type': PROTOBUF, 'cache-control': CACHE_CONTROL };
 const TEXT_HEADERS = {
   'content-type': 'text/plain; charset=utf-8',
   'x-content-type-options': 'nosniff',
@@ -44,9 +47,23 @@ export function answerObject(
     const headers = withWarnings(YAML_HEADERS, warnings);
     return { status, headers, body: formatYaml(object) };
   }
+  if (format.media === PROTOBUF) {
+    const body = encodeBody(object);
+    // What has no message is JSON for everybody.
+    if (body) return answerProtobuf(body, status, warnings);
+  }
   const headers = withWarnings(JSON_HEADERS, warnings);
   if (format.pretty) return { status, headers, body: `${JSON.stringify(object, null, 2)}\n` };
   return { status, headers, body: encodeObject(object) };
+}
+
+/** Answers with a body that is protobuf already. */
+export function answerProtobuf(
+  body: Uint8Array,
+  status = 200,
+  warnings: readonly string[] = [],
+): ServerResponse {
+  return { status, headers: withWarnings(PROTOBUF_HEADERS, warnings), body };
 }
 
 export function answerText(text: string, status = 200): ServerResponse {
@@ -75,7 +92,7 @@ function withWarnings(
 }
 
 /** `ConfigMapList`. */
-export const listKind = (kind: Kind): string => `${kind.kind}List`;
+export const listKind = (kind: Kind): string => kind.listKind ?? `${kind.kind}List`;
 
 /** The head of every list: type and metadata, up to the items. */
 export type ListMeta = {
@@ -98,11 +115,14 @@ function itemOffset(kind: Kind): number {
 }
 
 /** The head of a list, up to its items. */
-const listHead = (kind: Kind, metadata: ListMeta): Buffer =>
-  Buffer.from(
+function listHead(kind: Kind, metadata: ListMeta): Buffer {
+  // Lists of custom resources always say where they continue.
+  const meta = typeof kind.schema === 'string' ? metadata : { continue: '', ...metadata };
+  return Buffer.from(
     `{"kind":"${listKind(kind)}","apiVersion":"${apiVersionOf(kind)}",` +
-      `"metadata":${JSON.stringify(metadata)},"items":[`,
+      `"metadata":${JSON.stringify(meta)},"items":[`,
   );
+}
 
 const LIST_END = Buffer.from(']}');
 

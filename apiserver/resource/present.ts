@@ -2,9 +2,17 @@ import type { Kind } from '#api/kind.ts';
 import { badRequestError, failure } from '#api/status.ts';
 import type { KubeObject } from '#api/types.ts';
 import type { Format } from '#apiserver/negotiate.ts';
+import { PROTOBUF } from '#apiserver/negotiate.ts';
 import type { RequestInfo, ServerResponse } from '#apiserver/request.ts';
 import type { ListMeta } from '#apiserver/resource/answer.ts';
-import { answerObject, answerWire, joinList, listChunks } from '#apiserver/resource/answer.ts';
+import {
+  answerObject,
+  answerProtobuf,
+  answerWire,
+  joinList,
+  listChunks,
+} from '#apiserver/resource/answer.ts';
+import { bodyAs, listBody } from '#apiserver/resource/protobuf.ts';
 import type { ServerContext } from '#apiserver/resource/server-context.ts';
 import { objectAs, wireAs } from '#apiserver/resource/views.ts';
 import type { IncludeObject } from '#apiserver/table.ts';
@@ -25,14 +33,17 @@ export function includeObjectOf(info: RequestInfo): IncludeObject {
 export function presentObject(
   server: ServerContext,
   kind: Kind,
-  shown: { wire: Uint8Array; object: () => KubeObject },
+  shown: { wire: Uint8Array; object: () => KubeObject; entry?: CacheEntry },
   format: Format,
   info: RequestInfo,
   { status = 200, warnings = [] as readonly string[] } = {},
 ): ServerResponse {
   switch (format.as?.kind) {
     case undefined:
-      return answerWire(shown.wire, format, status, warnings);
+      if (format.media !== PROTOBUF) return answerWire(shown.wire, format, status, warnings);
+      return shown.entry
+        ? answerProtobuf(bodyAs(kind, shown.entry), status, warnings)
+        : answerObject(shown.object(), format, status, warnings);
     case 'PartialObjectMetadata':
       return answerObject(partialMetadata(shown.object()), format, status, warnings);
     case 'Table': {
@@ -59,6 +70,7 @@ export function presentList(
 ): ServerResponse {
   switch (format.as?.kind) {
     case undefined: {
+      if (format.media === PROTOBUF) return answerProtobuf(listBody(kind, metadata, entries));
       if (!kind.storedAs) return answerWire(listChunks(kind, metadata, entries), format);
       const wires = entries.map((entry) => wireAs(kind, entry));
       return answerWire(joinList(kind, metadata, wires), format);

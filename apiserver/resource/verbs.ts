@@ -5,7 +5,7 @@ import type { KubeObject } from '#api/types.ts';
 import { forbiddenBy } from '#apiserver/authz/forbidden.ts';
 import { isTrue } from '#apiserver/request-info.ts';
 import type { Format } from '#apiserver/negotiate.ts';
-import { negotiate } from '#apiserver/negotiate.ts';
+import { PROTOBUF, negotiate } from '#apiserver/negotiate.ts';
 import type { RequestInfo, ServerRequest, ServerResponse } from '#apiserver/request.ts';
 import { answerObject, joinList, answerWire } from '#apiserver/resource/answer.ts';
 import { createObject } from '#apiserver/resource/create.ts';
@@ -18,6 +18,7 @@ import { awaitRevision, listPage } from '#apiserver/resource/list.ts';
 import { checkIdentity } from '#apiserver/resource/metadata.ts';
 import { patchResource } from '#apiserver/resource/patch.ts';
 import { includeObjectOf, presentList, presentObject } from '#apiserver/resource/present.ts';
+import { isTextual } from '#apiserver/resource/protobuf.ts';
 import { readWriteOptions } from '#apiserver/resource/request-options.ts';
 import { getScale, patchScale, putScale } from '#apiserver/resource/scale.ts';
 import type { ServerContext, Written } from '#apiserver/resource/server-context.ts';
@@ -99,10 +100,12 @@ export const placeOf = ({ kind, info }: Call): { namespace: string; name: string
   name: info.name,
 });
 
-export function formatOf({ request, info }: Call, streaming = false): Format {
-  return negotiate(request.headers['accept'], {
+export function formatOf({ request, info, kind }: Call, streaming = false): Format {
+  const accept = request.headers['accept'];
+  return negotiate(accept, {
     pretty: isPretty(request, info),
     streaming,
+    textual: isTextual(kind, accept),
   });
 }
 
@@ -129,7 +132,8 @@ async function getVerb(call: Call): Promise<ServerResponse> {
 
 function presentEntry(call: Call, entry: CacheEntry, format: Format): ServerResponse {
   const { server, kind, info } = call;
-  const shown = { wire: wireAs(kind, entry), object: () => objectAs(kind, entry) };
+  const wire = format.media === PROTOBUF ? entry.wire : wireAs(kind, entry);
+  const shown = { wire, object: () => objectAs(kind, entry), entry };
   return presentObject(server, kind, shown, format, info);
 }
 
@@ -151,7 +155,10 @@ async function watchVerb(call: Call): Promise<ServerResponse> {
   const { signal } = request;
   const body = await openWatch(server, { kind, filter, options, format, includeObject, signal });
   const headers = {
-    'content-type': format.as === undefined ? 'application/json' : 'application/json;stream=watch',
+    'content-type':
+      format.as === undefined && format.media === 'application/json'
+        ? 'application/json'
+        : `${format.media};stream=watch`,
     'cache-control': 'no-cache, private',
   };
   return { status: 200, headers, body };

@@ -1,26 +1,31 @@
+import { encodeObject } from '#api/encode.ts';
 import type { Kind } from '#api/kind.ts';
 import { apiVersionOf } from '#api/kind.ts';
 import { expiredError, internalError, isStatusError } from '#api/status.ts';
 import type { Status } from '#api/status.ts';
 import { errorText } from '#base/log.ts';
+import { encodeBody, watchFrame } from '#proto/kubernetes-encode.ts';
 import { randomInt } from '#base/random.ts';
 import type { Format } from '#apiserver/negotiate.ts';
+import { PROTOBUF } from '#apiserver/negotiate.ts';
 import type { Filter } from '#apiserver/resource/filter.ts';
 import type { ListOptions } from '#apiserver/resource/list-options.ts';
 import { readResourceVersion } from '#apiserver/resource/list-options.ts';
 import { awaitRevision } from '#apiserver/resource/list.ts';
+import { bodyAs } from '#apiserver/resource/protobuf.ts';
 import type { ServerContext } from '#apiserver/resource/server-context.ts';
 import { objectAs, wireAs } from '#apiserver/resource/views.ts';
 import { CompactedError } from '#apiserver/store/store.ts';
 import type { IncludeObject } from '#apiserver/table.ts';
-import { encodePartial, tableOf } from '#apiserver/table.ts';
+import { partialMetadata, tableOf } from '#apiserver/table.ts';
 import { CacheEntry, spliceVersion } from '#apiserver/watch-cache-entry.ts';
 import type { FrameType, ResourceCache } from '#apiserver/watch-cache-resource.ts';
-import { CacheEvent } from '#apiserver/watch-cache-resource.ts';
+import { CacheEvent, frame } from '#apiserver/watch-cache-resource.ts';
 import { storagePrefix, storedKind } from '#apiserver/watch-cache.ts';
 
 /** A watcher with more than this undelivered is cut; it lists or resumes. */
 const MAX_PENDING_BYTES = 16 * 1024 * 1024;
+const TOO_SLOW = 'the watch was closed because its events were not read fast enough';
 /** Frames are sent together up to about this size: one TLS record costs the same as many. */
 const CHUNK_BYTES = 64 * 1024;
 const BOOKMARK_PERIOD_MS = 60_000;
@@ -54,6 +59,16 @@ export async function openWatch(
   return new WatchStream(server, request, initial, from).chunks();
 }
 
+const kindIds = new WeakMap<Kind, number>();
+let lastKindId = 0;
+
+/** Tells kinds apart: a custom kind that has changed shows objects in another way. */
+function idOfKind(kind: Kind): number {
+  const id = kindIds.get(kind) ?? ++lastKindId;
+  kindIds.set(kind, id);
+  return id;
+}
+
 /** One client's watch. */
 class WatchStream {
   readonly #server: ServerContext;
@@ -78,8 +93,8 @@ class WatchStream {
     this.#initial = initial;
     this.#from = from;
     const { kind, format, includeObject } = request;
-    if (kind.storedAs || format.as) {
-      this.#form = `${apiVersionOf(kind)} ${format.as?.kind ?? ''} ${includeObject}`;
+    if (kind.storedAs || format.as || this.#isBinary) {
+      this.#form = `${format.media} ${idOfKind(kind)} ${format.as?.kind ?? ''} ${includeObject}`;
     }
   }
 
@@ -89,7 +104,13 @@ class WatchStream {
     if (this.#initial || this.#from === 0) this.#from = revision;
     this.#after = Math.max(this.#from, revision);
     const ends = new AbortController();
-    const signal = AbortSignal.any([this.#request.signal, this.#server.signal, ends.signal]);
+    const kindEnds = this.#server.endOf?.(this.#request.kind);
+    const signal = AbortSignal.any([
+      this.#request.signal,
+      this.#server.signal,
+      ends.signal,
+      ...(kindEnds ? [kindEnds] : []),
+    ]);
     const stop = this.#resource.listen((event) => this.#offer(event));
     const onEnd = () => this.#wake?.();
     signal.addEventListener('abort', onEnd, { once: true });
@@ -103,7 +124,8 @@ class WatchStream {
         else await new Promise<void>((resolve) => (this.#wake = resolve));
       }
       // What was committed before the end belongs to the watch.
-      if (!this.#cut) for (let chunk = this.#take(); chunk; chunk = this.#take()) yield chunk;
+      for (let chunk = this.#take(); chunk; chunk = this.#take()) yield chunk;
+      if (this.#cut) yield this.#errorFrame(expiredError(TOO_SLOW));
     } catch (error) {
       yield this.#errorFrame(error);
     } finally {
@@ -215,6 +237,7 @@ class WatchStream {
     if (this.#pendingBytes > MAX_PENDING_BYTES) {
       this.#cut = true;
       this.#pending = [];
+      this.#pendingBytes = 0;
     }
     this.#wake?.();
   }
@@ -260,10 +283,10 @@ class WatchStream {
             });
       switch (format.as?.kind) {
         case undefined:
-          return wireAs(kind, shown);
+          return this.#isBinary ? bodyAs(kind, shown) : wireAs(kind, shown);
         case 'PartialObjectMetadata':
         case 'PartialObjectMetadataList':
-          return encodePartial(objectAs(kind, shown));
+          return this.#encode(partialMetadata(objectAs(kind, shown)));
         case 'Table': {
           const object = objectAs(kind, shown);
           const table = tableOf(kind, this.#server.scheme, [object], {
@@ -276,7 +299,9 @@ class WatchStream {
         }
       }
     };
-    if (format.as?.kind !== 'Table') return event.frame(type, this.#form, show);
+    if (format.as?.kind !== 'Table') {
+      return event.frame(type, this.#form, show, this.#isBinary ? watchFrame : frame);
+    }
     // Ages differ from moment to moment, and only the first table describes its columns.
     const line = new CacheEvent(event.revision, event.current, event.previous).frame(
       type,
@@ -302,7 +327,7 @@ class WatchStream {
               rows: [],
             }
           : { kind: 'PartialObjectMetadata', apiVersion: 'meta.k8s.io/v1', metadata };
-    return Buffer.from(`${JSON.stringify({ type: 'BOOKMARK', object })}\n`);
+    return this.#single('BOOKMARK', object);
   }
 
   #errorFrame(error: unknown): Buffer {
@@ -316,6 +341,23 @@ class WatchStream {
       this.#server.log.error('watch failed', { error: errorText(error) });
       status = internalError(errorText(error)).status;
     }
-    return Buffer.from(`${JSON.stringify({ type: 'ERROR', object: status })}\n`);
+    return this.#single('ERROR', status);
+  }
+
+  get #isBinary(): boolean {
+    return this.#request.format.media === PROTOBUF;
+  }
+
+  #encode(object: { [member: string]: unknown }): Uint8Array {
+    if (!this.#isBinary) return encodeObject(object);
+    const body = encodeBody(object);
+    if (!body) throw new Error('negotiation chose protobuf for what has no message');
+    return body;
+  }
+
+  /** A frame that is this client's alone. */
+  #single(type: 'BOOKMARK' | 'ERROR', object: { [member: string]: unknown }): Buffer {
+    if (this.#isBinary) return watchFrame(type, this.#encode(object));
+    return Buffer.from(`${JSON.stringify({ type, object })}\n`);
   }
 }
