@@ -1,5 +1,6 @@
 import { ACCUMULATOR, type Expr, type Fold, type Problem } from '#api/cel-ast.ts';
 import type { Functions, Overload } from '#api/cel-function.ts';
+import { regexOf } from '#api/cel-regex.ts';
 import {
   BOOL,
   BYTES,
@@ -22,7 +23,7 @@ import {
   UINT,
 } from '#api/cel-types.ts';
 import { type Bindings, mostGeneral, substitute, unify, unifyAll } from '#api/cel-unify.ts';
-import { Uint } from '#api/cel-values.ts';
+import { CelError, durationOf, timestampOf, Uint } from '#api/cel-values.ts';
 
 /** What an expression may refer to. */
 export type Scope = {
@@ -78,6 +79,8 @@ class Checker {
   #problems: Problem[] = [];
   #bindings: Bindings = new Map();
   #free = 0;
+  /** How many calls of format() the expression at hand is an argument of. */
+  #formatting = 0;
 
   constructor(scope: Scope) {
     this.#scope = scope;
@@ -197,7 +200,11 @@ class Checker {
       if (!operand || field?.kind !== 'literal' || typeof field.value !== 'string') return ERROR;
       return substitute(this.#bindings, this.#field(expr, operand, field.value, true), false);
     }
+    const formats = name === 'format' && target !== null ? 1 : 0;
+    this.#formatting += formats;
     for (const arg of args) this.check(arg);
+    this.#formatting -= formats;
+    this.#checkLiterals(name, args);
     const { functions } = this.#scope;
     if (!target) {
       const found = functions.get(name.startsWith('.') ? name.slice(1) : name);
@@ -212,6 +219,14 @@ class Checker {
     const found = functions.get(name);
     if (!found) return this.#undeclared(expr.at, name);
     return this.#resolve(expr, name, found, true, [target, ...args]);
+  }
+
+  /** Constants that can only fail are refused at once. */
+  #checkLiterals(name: string, args: readonly Expr[]): void {
+    const [arg] = args;
+    if (args.length !== 1 || arg?.kind !== 'literal' || typeof arg.value !== 'string') return;
+    const parse = LITERAL_CHECKS[name];
+    if (parse?.(arg.value) instanceof CelError) this.#report(arg.at, `invalid ${name} argument`);
   }
 
   #resolve(
@@ -301,7 +316,13 @@ class Checker {
   #join(expr: Expr, previous: CelType | null, current: CelType): CelType {
     if (!previous) return current;
     if (unify(this.#bindings, previous, current)) return mostGeneral(previous, current);
-    return this.#mismatch(expr.at, previous, current);
+    return this.#mixed(expr, previous, current);
+  }
+
+  /** Lists and maps of mixed types are only for format(). */
+  #mixed(expr: Expr, previous: CelType, current: CelType): CelType {
+    if (this.#formatting === 0) this.#mismatch(expr.at, previous, current);
+    return DYN;
   }
 
   #struct(expr: Extract<Expr, { kind: 'struct' }>): CelType {
@@ -370,6 +391,12 @@ class Checker {
     }
   }
 }
+
+const LITERAL_CHECKS: Readonly<Record<string, (text: string) => unknown>> = {
+  duration: durationOf,
+  timestamp: timestampOf,
+  matches: regexOf,
+};
 
 function literalType(value: Extract<Expr, { kind: 'literal' }>['value']): CelType {
   if (value === null) return NULL;

@@ -1,5 +1,6 @@
 import { codePoints } from '#api/cel-cost.ts';
 import { type Overload, overload } from '#api/cel-function.ts';
+import { doubleText } from '#api/cel-number-text.ts';
 import { regexOf } from '#api/cel-regex.ts';
 import { int, uint } from '#api/cel-std.ts';
 import {
@@ -109,17 +110,6 @@ const conversions: Overload[] = [
 function floorSeconds(nanos: bigint): bigint {
   const seconds = nanos / BILLION;
   return nanos % BILLION < 0n ? seconds - 1n : seconds;
-}
-
-/** As Go prints a float64 in its shortest form. */
-export function doubleText(value: number): string {
-  if (Number.isNaN(value)) return 'NaN';
-  if (!Number.isFinite(value)) return value > 0 ? '+Inf' : '-Inf';
-  const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-4 || size >= 1e21)) {
-    return value.toExponential().replace(/e([+-])(\d)$/, 'e$10$2');
-  }
-  return Object.is(value, -0) ? '-0' : String(value);
 }
 
 const mapSize = (map: CelMap | CelObject): bigint =>

@@ -22,14 +22,7 @@ type Formula = (first: Value, second: Value, result: Value, overload: Overload) 
 
 const traversal: Formula = (first) => Math.ceil(sizeOf(first) * STRING_FACTOR);
 const twice: Formula = (first) => Math.ceil(sizeOf(first) * 2 * STRING_FACTOR);
-const listTraversal: Formula = (first) => {
-  if (!(first instanceof CelList)) return Math.ceil(sizeOf(first) * STRING_FACTOR);
-  let cost = 0;
-  for (const item of first) {
-    cost += typeof item === 'string' ? Math.ceil(1 + item.length * STRING_FACTOR) : 1;
-  }
-  return cost;
-};
+const walk: Formula = (first) => walkCost(first);
 const regex: Formula = (first, second) =>
   Math.ceil((1 + sizeOf(first)) * STRING_FACTOR) * Math.ceil(sizeOf(second) * REGEX_FACTOR);
 const smaller: Formula = (first, second) =>
@@ -63,13 +56,13 @@ const FORMULAS: Readonly<Record<string, Formula>> = {
   findAll: regex,
   contains: (first, second) =>
     Math.ceil(sizeOf(first) * STRING_FACTOR) * Math.ceil(sizeOf(second) * STRING_FACTOR),
-  isSorted: listTraversal,
-  sum: listTraversal,
-  max: listTraversal,
-  min: listTraversal,
-  indexOf: listTraversal,
-  lastIndexOf: listTraversal,
-  includes: listTraversal,
+  isSorted: walk,
+  sum: walk,
+  max: walk,
+  min: walk,
+  indexOf: walk,
+  lastIndexOf: walk,
+  includes: walk,
   url: traversal,
   lowerAscii: traversal,
   upperAscii: traversal,
@@ -120,6 +113,20 @@ const NO_OVERLOAD: Overload = {
   parameters: [],
   run: () => null,
 };
+
+/** Going through all that a value holds. */
+function walkCost(value: Value): number {
+  if (typeof value === 'string') return Math.floor(Buffer.byteLength(value) * STRING_FACTOR);
+  if (value instanceof Uint8Array) return Math.floor(value.length * STRING_FACTOR);
+  let cost = 0;
+  if (value instanceof CelList) for (const item of value) cost += walkCost(item);
+  else if (value instanceof CelMap) {
+    for (const key of value.keys()) cost += walkCost(key) + walkCost(value.get(key) ?? null);
+  } else if (value instanceof CelObject) {
+    for (const name of value.names()) cost += walkCost(name) + walkCost(value.get(name) ?? null);
+  } else return 1;
+  return cost;
+}
 
 const textCost = (value: Value): number =>
   typeof value === 'string' ? Math.ceil(value.length * STRING_FACTOR) : 0;

@@ -64,16 +64,13 @@ function plan(expr: Expr, scope: Plan): Step {
   if (reference?.kind === 'local') return localStep(reference.name, scope);
   if (reference?.kind === 'type' && expr.kind !== 'struct') {
     const value = new TypeValue(reference.name);
-    return (frame) => {
-      charge(frame, 1);
-      return value;
-    };
+    return () => value;
   }
+  const constant = constantOf(expr, scope);
+  if (constant !== undefined) return () => constant;
   switch (expr.kind) {
-    case 'literal': {
-      const { value } = expr;
-      return () => value;
-    }
+    case 'literal':
+      return () => expr.value;
     case 'ident':
       return () => new CelError(`no such attribute: ${expr.name}`);
     case 'select':
@@ -89,6 +86,53 @@ function plan(expr: Expr, scope: Plan): Step {
     case 'fold':
       return foldStep(expr, scope);
   }
+}
+
+const CONVERSIONS = 'bool bytes double duration dyn int string timestamp uint'.split(' ');
+
+/** What upstream folds when it plans: literals, lists and maps of them, conversions of them. */
+function constantOf(expr: Expr, scope: Plan): Value | undefined {
+  switch (expr.kind) {
+    case 'literal':
+      return expr.value;
+    case 'list':
+      if (expr.optional || expr.elements.length === 0) return undefined;
+      return constants(expr.elements, scope) && new CelList(constants(expr.elements, scope) ?? []);
+    case 'map': {
+      const keys = constants(
+        expr.entries.map((entry) => entry.key),
+        scope,
+      );
+      const values = constants(
+        expr.entries.map((entry) => entry.value),
+        scope,
+      );
+      if (!keys?.length || !values || expr.entries.some((entry) => entry.optional))
+        return undefined;
+      const map = CelMap.of(keys.map((key, i) => [key, values[i] ?? null] as const));
+      return map.size === keys.length ? map : undefined;
+    }
+    case 'call': {
+      const reference = scope.checked.references.get(expr);
+      if (expr.target || !CONVERSIONS.includes(expr.name)) return undefined;
+      const args = constants(expr.args, scope);
+      if (!args || reference?.kind !== 'overloads') return undefined;
+      const value = reference.overloads.find((one) => accepts(one, args))?.run(...args);
+      return value instanceof CelError ? undefined : value;
+    }
+    default:
+      return undefined;
+  }
+}
+
+function constants(exprs: readonly Expr[], scope: Plan): Value[] | undefined {
+  const values: Value[] = [];
+  for (const expr of exprs) {
+    const value = constantOf(expr, scope);
+    if (value === undefined) return undefined;
+    values.push(value);
+  }
+  return values;
 }
 
 /** A dotted name costs what selecting its parts would. */
@@ -214,6 +258,9 @@ function strictCall(expr: Extract<Expr, { kind: 'call' }>, scope: Plan): Step {
     reference.args.every((arg, i) => isSure(scope.checked.types.get(arg), overloads[0]?.args[i]));
   const only = overloads[0];
   const attribute = expr.name === '_[_]';
+  const [, inList] = reference.args;
+  const free =
+    expr.name === '@in' && inList !== undefined && constantOf(inList, scope) instanceof CelList;
   const [head] = reference.args;
   const grows = expr.name === '_+_' && head?.kind === 'ident' && head.name === ACCUMULATOR;
   return (frame) => {
@@ -231,7 +278,7 @@ function strictCall(expr: Extract<Expr, { kind: 'call' }>, scope: Plan): Step {
       return CelList.grow(list, more);
     }
     const result = overload.run(...values);
-    charge(frame, attribute ? 1 : callCost(overload, values, result));
+    charge(frame, free ? 0 : attribute ? 1 : callCost(overload, values, result));
     return result;
   };
 }

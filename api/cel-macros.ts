@@ -22,8 +22,17 @@ export function expandMacro(
     const { operand, field } = subject;
     return { expr: { kind: 'select', operand, field, testOnly: true, at } };
   }
+  if (name === 'sortBy' && args.length === 2) return sortBy(new Builder(at), target, args);
   const macro = MACROS[`${name}/${args.length}`];
   return macro ? macro(new Builder(at), target, args) : null;
+}
+
+/** `list.sortBy(x, key)`: the keys of all items, then the list by these. */
+function sortBy(build: Builder, list: Expr, args: readonly Expr[]): Expansion {
+  const keys = MACROS['map/2']?.(build, list, args);
+  if (!keys || !('expr' in keys)) return keys ?? { at: list.at, message: 'no such macro' };
+  const name = '@sortByAssociatedKeys';
+  return { expr: { kind: 'call', name, target: list, args: [keys.expr], at: list.at } };
 }
 
 class Builder {

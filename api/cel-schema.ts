@@ -4,7 +4,7 @@ import { type Definitions, resolve, type Schema } from '#api/schema.ts';
 /** No request is larger: it bounds every value that a schema leaves unbounded. Source: upstream. */
 const MAX_REQUEST_BYTES = 3 * 1024 * 1024;
 
-const SIZES = { date: 12, dateTime: 21, maxDateTime: 35, duration: 4, maxDuration: 256 } as const;
+const SIZES = { date: 12, dateTime: 21, maxDateTime: 32, duration: 3, maxDuration: 32 } as const;
 
 const RESERVED = new Set(
   'true false null in as break const continue else for function if import let loop package namespace return var void while'.split(

@@ -74,11 +74,15 @@ export class TypeValue {
 export class Opaque<T = unknown> {
   readonly type: string;
   readonly value: T;
-  readonly equals: (other: T) => boolean;
-  constructor(type: string, value: T, equals: (other: T) => boolean) {
+  #same: (other: unknown) => boolean;
+  constructor(type: string, value: T, same: (other: T) => boolean) {
     this.type = type;
     this.value = value;
-    this.equals = equals;
+    this.#same = same as (other: unknown) => boolean;
+  }
+  /** Whether another value of the same type is the same. */
+  equals(other: unknown): boolean {
+    return this.#same(other);
   }
 }
 
