@@ -1,4 +1,5 @@
 import { compile } from '#api/conform-compile.ts';
+import { conformCustom } from '#api/conform-custom.ts';
 import { Report } from '#api/conform-report.ts';
 import type { Definitions, Schema } from '#api/schema.ts';
 
@@ -29,6 +30,7 @@ export function conform(
   definitions: Definitions,
   { normalize = true, prune = true }: ConformOptions = {},
 ): Conformance {
+  if (schema.custom) return conformCustom(object, schema.custom, definitions, { normalize, prune });
   const report = new Report(normalize, prune);
   const check = compile(schema, definitions);
   check(object, report);

@@ -14,6 +14,8 @@ export type Kind<T extends KubeObject = KubeObject> = {
   kind: string;
   plural: string;
   singular: string;
+  /** Default: the kind's name and `List`. */
+  listKind?: string;
   shortNames?: readonly string[];
   categories?: readonly string[];
   scope: 'Namespaced' | 'Cluster';
@@ -47,8 +49,11 @@ export type Kind<T extends KubeObject = KubeObject> = {
   /** Warnings (HTTP `Warning: 299`) for accepted objects. */
   warnings?(object: T, old: T | undefined): string[];
 
-  /** metadata.generation: 'spec' rises when anything outside metadata and status changes; 'none' is not set. */
-  generation?: 'spec' | 'none';
+  /**
+   * metadata.generation: 'spec' rises when anything outside metadata and status changes, 'all'
+   * with a change of status, too (status writes apart); 'none' is not set.
+   */
+  generation?: 'spec' | 'all' | 'none';
   /** PUT on an absent name creates it. Default: 404. */
   createOnUpdate?: boolean;
   /** False: a PUT must carry metadata.resourceVersion. Default: it need not. */
@@ -67,6 +72,8 @@ export type Kind<T extends KubeObject = KubeObject> = {
   ttlSeconds?: number;
   /** Field selectors besides metadata.name and metadata.namespace. */
   selectableFields?: Readonly<Record<string, (object: T) => string>>;
+  /** Nothing new may be made, for this reason. */
+  closed?: string;
   /** Every request gets this warning. */
   deprecated?: string;
   /** What a table's row says of its object, such as that it has completed. */

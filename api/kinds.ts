@@ -1,3 +1,4 @@
+import { customResourceDefinition } from '#api/apiextensions/custom-resource-definition.ts';
 import { controllerRevision } from '#api/apps/controller-revision.ts';
 import { daemonSet } from '#api/apps/daemon-set.ts';
 import { deployment } from '#api/apps/deployment.ts';
@@ -97,6 +98,7 @@ export const builtinKinds: readonly Kind[] = [
   cronJob,
   job,
   certificateSigningRequest,
+  customResourceDefinition,
   ingressClass,
   ingress,
   ipAddress,

@@ -1,3 +1,5 @@
+import type { SchemaProps } from '#api/apiextensions/definition-types.ts';
+
 /**
  * The one schema form of Gantry: OpenAPI v3 structural schema with the x-kubernetes extensions.
  * Built-in kinds get theirs from the extracted models plus their files' rules, custom resources
@@ -44,6 +46,8 @@ export type Schema = {
   'x-kubernetes-int-or-string'?: boolean;
   'x-kubernetes-embedded-resource'?: boolean;
   'x-kubernetes-validations'?: readonly Record<string, unknown>[];
+  /** At the root of a custom resource: what its definition says. Values are fitted by that. */
+  custom?: SchemaProps;
 };
 
 /** Named schemas that `ref` points into: `io.k8s.api.core.v1.Pod` → schema. */

@@ -41,9 +41,10 @@ import {
 } from '#apiserver/resource/service-allocator.ts';
 import { createServiceRecords } from '#apiserver/resource/service-records.ts';
 import { keepServiceRecords } from '#apiserver/resource/service-repair.ts';
-import { createDiscovery } from '#apiserver/discovery.ts';
-import { createOpenApi } from '#apiserver/openapi.ts';
+import { runDefinitions } from '#apiserver/extensions/definition-controller.ts';
+import { createLiveScheme } from '#apiserver/extensions/live-scheme.ts';
 import { versionInfo } from '#apiserver/version.ts';
+import { openEncryption } from '#apiserver/encryption-start.ts';
 import { healthRoute } from '#apiserver/health.ts';
 import { ensureKubeconfigs } from '#apiserver/kubeconfig.ts';
 import { createMetrics } from '#apiserver/metrics.ts';
@@ -57,10 +58,11 @@ import { createResources } from '#apiserver/resource/resources.ts';
 import type { ServerContext } from '#apiserver/resource/server-context.ts';
 import type { RouteHandler } from '#apiserver/router.ts';
 import { createRouter } from '#apiserver/router.ts';
-import { documentRoutes } from '#apiserver/documents.ts';
+import { createDocuments, documentRoutes } from '#apiserver/documents.ts';
 import type { HttpsServer } from '#apiserver/server.ts';
 import { listen } from '#apiserver/server.ts';
 import type { Store } from '#apiserver/store/store.ts';
+import { encryptedStore } from '#apiserver/store/encrypted.ts';
 import { openStore } from '#apiserver/store/open-store.ts';
 import { subresourceHandlers } from '#apiserver/subresources/handlers.ts';
 import { createUpgrade } from '#apiserver/upgrade.ts';
@@ -93,6 +95,10 @@ export type ApiServerConfig = {
   /** What is recorded; nothing without it. */
   auditPolicyFile?: string;
   auditLog?: AuditLogConfig;
+  /** How values of some resources are sealed in the store. */
+  encryptionProviderConfig?: string;
+  /** The file is looked at again now and then. */
+  encryptionProviderConfigAutomaticReload?: boolean;
   /** False: requests are not limited. */
   priorityAndFairness?: boolean;
   /** Requests worked on at once: the sum is what priority levels share. */
@@ -141,7 +147,9 @@ export async function start(
   /** What the last renewal left. */
   let current = pki;
   const audit = openAudit(config, { clock, log });
-  const store = await openStore(storeConfig(config), { clock, log, signal });
+  const encryption = openEncryption(config.encryptionProviderConfig);
+  const bare = await openStore(storeConfig(config), { clock, log, signal });
+  const store = encryption ? encryptedStore(bare, encryption.current) : bare;
   try {
     return await serve();
   } catch (error) {
@@ -154,7 +162,8 @@ export async function start(
     const exclusive = !config.etcdServers?.length;
     const cache = new WatchCache({ store, exclusive, clock, log });
     await cache.load();
-    const scheme = buildScheme(builtinKinds);
+    const base = buildScheme(builtinKinds);
+    const live = createLiveScheme(base, cache, log);
     const reader = cache.reader();
     const rbac = createRbac(reader);
     const authorizer = createAuthorizer({ reader, rbac });
@@ -165,7 +174,10 @@ export async function start(
       clock,
     });
     const server: ServerContext = {
-      scheme,
+      get scheme() {
+        return live.scheme;
+      },
+      endOf: live.endOf,
       cache,
       reader,
       admission: admissionRules,
@@ -214,10 +226,8 @@ export async function start(
 
     let serverUrl = '';
     const metrics = createMetrics();
-    const discovery = createDiscovery(scheme, {
+    const documents = createDocuments(live, {
       serverAddress: `${settings.advertiseAddress}:${config.securePort}`,
-    });
-    const openApi = createOpenApi(scheme, {
       version: `${versionInfo.major}.${versionInfo.minor}`,
     });
     let isReady = false;
@@ -246,7 +256,7 @@ export async function start(
           readyz: [ping, stored, readiness],
         }),
         openidRoute(tokens, () => serverUrl),
-        ...documentRoutes({ discovery, openApi, metrics }),
+        ...documentRoutes({ ...documents, metrics }),
       ],
     });
     const pipeline = createPipeline({
@@ -291,6 +301,11 @@ export async function start(
     ready.catch(() => {});
     const running = runTogether(stop, [
       (own) => cache.run(own),
+      async (own) => {
+        const reload = config.encryptionProviderConfigAutomaticReload;
+        if (reload) await encryption?.follow({ clock, log, signal: own });
+      },
+      (own) => runDefinitions(server, resources, own),
       (own) => keepHistoryShort({ store, cache, clock, log, signal: own }),
       (own) =>
         keepServiceRecords({ records, services: listServices(cache, reader), clock, log }, own),
@@ -303,7 +318,7 @@ export async function start(
       async (own) => {
         try {
           const place = placeOf(settings, pki, https.port);
-          await bootstrap({ scheme, reader, resources, log, signal: own, place });
+          await bootstrap({ scheme: base, reader, resources, log, signal: own, place });
         } catch (error) {
           reject(error);
           throw error;
@@ -311,7 +326,8 @@ export async function start(
         isReady = true;
         log.info('ready', { url });
         resolve();
-        await keepFlowControl({ scheme, reader, resources, log, signal: own, clock, cache });
+        const flows = { scheme: base, reader, resources, log, signal: own };
+        await keepFlowControl({ ...flows, clock, cache });
       },
     ]);
     const done = finish(running, https, store)

@@ -16,10 +16,12 @@ export class CacheEntry {
   readonly revision: number;
   /** JSON with metadata.resourceVersion spliced in. Never mutate. */
   readonly wire: Buffer;
+  /** With what the stored value is sealed, where values are. */
+  readonly seal: string | undefined;
   #object: WeakRef<KubeObject> | undefined;
   #labels: Readonly<Record<string, string>> | undefined;
   /** The same object as other API versions or forms show it, by form. */
-  #views: Map<unknown, Buffer> | undefined;
+  #views: WeakMap<object, Buffer> | undefined;
 
   constructor(fields: {
     id: string;
@@ -27,6 +29,7 @@ export class CacheEntry {
     revision: number;
     wire: Buffer;
     object?: KubeObject | undefined;
+    seal?: string | undefined;
   }) {
     this.id = fields.id;
     const slash = fields.id.indexOf('/');
@@ -35,6 +38,7 @@ export class CacheEntry {
     this.createRevision = fields.createRevision;
     this.revision = fields.revision;
     this.wire = fields.wire;
+    this.seal = fields.seal;
     if (fields.object) this.#object = new WeakRef(fields.object);
   }
 
@@ -58,11 +62,15 @@ export class CacheEntry {
     return JSON.parse(this.wire.toString('utf8')) as KubeObject;
   }
 
-  /** Bytes of another form of this object, made once. */
-  view(form: unknown, make: () => Buffer): Buffer {
-    this.#views ??= new Map();
+  /** Bytes of another form of this object, made once; kept while the form is in use. */
+  view(form: object, make: () => Buffer): Buffer {
+    this.#views ??= new WeakMap();
     let bytes = this.#views.get(form);
-    if (!bytes) this.#views.set(form, (bytes = make()));
+    if (!bytes) {
+      const made = make();
+      bytes = made.equals(this.wire) ? this.wire : made;
+      this.#views.set(form, bytes);
+    }
     return bytes;
   }
 }

@@ -1,7 +1,13 @@
 import { encodeObject } from '#api/encode.ts';
 import type { FieldError } from '#api/field-error.ts';
 import type { Kind } from '#api/kind.ts';
-import { alreadyExistsError, badRequestError, failure, invalidError } from '#api/status.ts';
+import {
+  alreadyExistsError,
+  badRequestError,
+  failure,
+  forbiddenError,
+  invalidError,
+} from '#api/status.ts';
 import type { KubeObject } from '#api/types.ts';
 import { validateObjectMeta } from '#api/validate-meta.ts';
 import { admission } from '#apiserver/resource/admit.ts';
@@ -34,6 +40,9 @@ export async function createObject(
   options: WriteOptions,
 ): Promise<Written> {
   const { metadata } = object;
+  if (kind.closed !== undefined) {
+    throw forbiddenError(nameOf(kind), metadata.name ?? '', kind.closed);
+  }
   if (metadata.resourceVersion) {
     throw failure(500, '', 'resourceVersion should not be set on objects to be created');
   }

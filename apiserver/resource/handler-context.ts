@@ -9,10 +9,12 @@ export function createHandlerContext(
   resources: Resources,
   parts: Pick<HandlerContext, 'tokens' | 'reviewToken' | 'rbac' | 'nodeClient'>,
 ): HandlerContext {
-  const { scheme, reader, authorizer, clock, random, log } = server;
+  const { reader, authorizer, clock, random, log } = server;
   return {
     ...parts,
-    scheme,
+    get scheme() {
+      return server.scheme;
+    },
     reader,
     resources,
     clock,

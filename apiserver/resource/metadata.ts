@@ -56,7 +56,9 @@ export function fillNewMetadata(object: KubeObject, kind: Kind, nowMs: number): 
   const { metadata } = object;
   metadata.uid = randomUUID();
   metadata.creationTimestamp = timestamp(nowMs);
-  if (kind.generation === 'spec') metadata.generation = FIRST_GENERATION;
+  if (kind.generation === 'spec' || kind.generation === 'all') {
+    metadata.generation = FIRST_GENERATION;
+  }
   if (kind.scope === 'Cluster') delete metadata.namespace;
 }
 
@@ -128,10 +130,14 @@ function versionRequired(kind: Kind, name: string): Error {
   );
 }
 
-/** Anything but metadata and status differs: metadata.generation rises. */
-export function specChanged(object: KubeObject, old: KubeObject): boolean {
+/** Whether metadata.generation rises: anything but metadata, and mostly status, differs. */
+export function specChanged(
+  object: KubeObject,
+  old: KubeObject,
+  { generation }: Pick<Kind, 'generation'> = {},
+): boolean {
   for (const field of new Set([...Object.keys(object), ...Object.keys(old)])) {
-    if (field === 'metadata' || field === 'status') continue;
+    if (field === 'metadata' || (field === 'status' && generation !== 'all')) continue;
     if (!equalJson(object[field], old[field])) return true;
   }
   return false;

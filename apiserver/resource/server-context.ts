@@ -15,7 +15,10 @@ import type { WatchCache } from '#apiserver/watch-cache.ts';
 
 /** What the verbs need of their server. */
 export type ServerContext = {
-  scheme: Scheme;
+  /** As it is at this moment: custom kinds come and go. */
+  readonly scheme: Scheme;
+  /** Aborts when a custom kind changes or goes; its watches end then. */
+  endOf?: (kind: Kind) => AbortSignal | undefined;
   cache: WatchCache;
   reader: ObjectReader;
   admission: readonly AdmissionRule[];
