@@ -43,6 +43,12 @@ export function apiServerCommand(): Command {
     .option('--audit-log-maxbackup <n>', 'old files kept; 0: all', readCount, 0)
     .option('--audit-log-maxsize <MB>', 'a file that would be larger begins anew', readCount, 100)
     .option('--audit-log-compress', 'old files are compressed', false)
+    .option('--encryption-provider-config <file>', 'how stored values are encrypted')
+    .option(
+      '--encryption-provider-config-automatic-reload <bool>',
+      'the file is looked at again now and then',
+      'false',
+    )
     .option('--enable-priority-and-fairness <bool>', 'clients take turns', 'true')
     .option('--max-requests-inflight <n>', 'reads at once', readCount, DEFAULT_MAX_IN_FLIGHT)
     .option(
@@ -87,6 +93,8 @@ type Flags = {
   auditLogMaxsize: number;
   auditLogCompress: boolean;
   auditPolicyFile?: string;
+  encryptionProviderConfig?: string;
+  encryptionProviderConfigAutomaticReload: string;
   enablePriorityAndFairness: string;
   maxRequestsInflight: number;
   maxMutatingRequestsInflight: number;
@@ -114,6 +122,8 @@ function configOf(flags: Flags): ApiServerConfig {
   return {
     ...same,
     ...(auditLog ? { auditLog } : {}),
+    encryptionProviderConfigAutomaticReload:
+      same.encryptionProviderConfigAutomaticReload !== 'false',
     priorityAndFairness: enablePriorityAndFairness !== 'false',
     maxRequestsInFlight: maxRequestsInflight,
     maxMutatingRequestsInFlight: maxMutatingRequestsInflight,

@@ -79,6 +79,8 @@ export class ResourceCache {
   /** Every event after this revision is in the ring. */
   #ringFrom: number;
   readonly #listeners = new Set<CacheListener>();
+  /** Objects whose stored bytes nobody can read, with why. */
+  readonly #unreadable = new Map<string, unknown>();
 
   constructor(prefix: string, revision: number) {
     this.prefix = prefix;
@@ -94,18 +96,22 @@ export class ResourceCache {
     return this.#listeners.size;
   }
 
+  /** Throws for an object that is there and cannot be read. */
   get(id: string): CacheEntry | undefined {
+    if (this.#unreadable.size > 0 && this.#unreadable.has(id)) throw this.#unreadable.get(id);
     return this.#byId.get(id);
   }
 
   /** Every object, in key order. Valid until the next change; copy to keep. */
   all(): readonly CacheEntry[] {
+    this.#refuseUnreadable('');
     return this.#sorted;
   }
 
   /** The objects of a namespace ('' = all), in key order, from after `afterId` on. */
   range(namespace: string, afterId = ''): CacheEntry[] {
     const prefix = namespace === '' ? '' : `${namespace}/`;
+    this.#refuseUnreadable(prefix);
     let at = this.#position(afterId > prefix ? afterId : prefix);
     if (afterId !== '' && this.#sorted[at]?.id === afterId) at++;
     if (prefix === '') return this.#sorted.slice(at);
@@ -123,7 +129,19 @@ export class ResourceCache {
     this.#emit(new CacheEvent(entry.revision, entry, previous));
   }
 
+  /** The stored bytes cannot be read: whoever asks for the object, or lists it, learns why. */
+  loseSight(id: string, why: unknown): void {
+    this.#unreadable.set(id, why);
+  }
+
+  /** A list without some of its objects would be a lie. */
+  #refuseUnreadable(prefix: string): void {
+    if (this.#unreadable.size === 0) return;
+    for (const [id, why] of this.#unreadable) if (id.startsWith(prefix)) throw why;
+  }
+
   remove(id: string, revision: number): void {
+    this.#unreadable.delete(id);
     const previous = this.#byId.get(id);
     if (!previous) return;
     this.#byId.delete(id);
@@ -152,6 +170,7 @@ export class ResourceCache {
 
   #place(entry: CacheEntry): CacheEntry | null {
     const previous = this.#byId.get(entry.id) ?? null;
+    if (this.#unreadable.size > 0) this.#unreadable.delete(entry.id);
     this.#byId.set(entry.id, entry);
     const at = this.#position(entry.id);
     if (previous) this.#sorted[at] = entry;

@@ -4,7 +4,14 @@ import type { Clock } from '#base/clock.ts';
 import type { Log } from '#base/log.ts';
 import { errorText } from '#base/log.ts';
 import type { ObjectReader } from '#apiserver/reader.ts';
-import type { CommitResult, Revision, Store, WatchEvent, Write } from '#apiserver/store/store.ts';
+import type {
+  CommitResult,
+  Entry,
+  Revision,
+  Store,
+  WatchEvent,
+  Write,
+} from '#apiserver/store/store.ts';
 import { CacheEntry, spliceVersion } from '#apiserver/watch-cache-entry.ts';
 import { ResourceCache } from '#apiserver/watch-cache-resource.ts';
 
@@ -27,7 +34,12 @@ export const idOf = (key: ObjectKey): string =>
 /** The kind under which objects of `kind` are stored. */
 export const storedKind = (kind: Kind): Kind => (kind.storedAs ? kind.storedAs.kind() : kind);
 
-type OwnCommit = { key: string; value: Uint8Array | null; object: KubeObject | undefined };
+type OwnCommit = {
+  key: string;
+  value: Uint8Array | null;
+  object: KubeObject | undefined;
+  seal: string | undefined;
+};
 
 /**
  * Everything in the store, decoded and encoded at most once. One feed of all commits fills it, in
@@ -92,12 +104,15 @@ export class WatchCache {
       for (const entry of page.entries) {
         const place = this.#locate(entry.key);
         if (!place) continue;
+        const value = this.#read(place, () => entry.value);
+        if (!value) continue;
         place.resource.load(
           new CacheEntry({
             id: place.id,
             createRevision: entry.createRevision,
             revision: entry.modRevision,
-            wire: spliceVersion(entry.value, entry.modRevision),
+            wire: spliceVersion(value, entry.modRevision),
+            seal: entry.seal,
           }),
         );
       }
@@ -129,11 +144,12 @@ export class WatchCache {
    * `object` is what `value` encodes, with its resourceVersion still to be set (spares a parse).
    */
   async commit(write: Write, object?: KubeObject): Promise<CommitResult> {
+    const seal = this.#store.sealFor?.(write.key);
     const result = await this.#store.commit(write);
     if (!result.ok) return result;
     const { revision } = result;
     if (revision > this.#revision) {
-      this.#own.set(revision, { key: write.key, value: write.value, object });
+      this.#own.set(revision, { key: write.key, value: write.value, object, seal });
       this.#drainOwn();
       if (revision > this.#revision) await this.reached(revision);
     }
@@ -219,8 +235,9 @@ export class WatchCache {
       if (applied !== 0 && applied !== revision) this.#settle(applied);
       applied = revision;
       if (event.type === 'put') {
-        const own = this.#own.get(revision);
-        this.#put(event.entry.key, event.entry.value, revision, own?.object);
+        const { key, value, object, seal } = this.#own.get(revision) ?? {};
+        if (key === event.entry.key && value) this.#put(key, value, revision, object, seal);
+        else this.#putStored(event.entry, revision);
       } else this.#remove(event.key, revision);
     }
     if (applied !== 0) this.#settle(applied);
@@ -232,13 +249,40 @@ export class WatchCache {
       const revision = this.#revision + 1;
       const own = this.#own.get(revision);
       if (!own) return;
-      if (own.value) this.#put(own.key, own.value, revision, own.object);
+      if (own.value) this.#put(own.key, own.value, revision, own.object, own.seal);
       else this.#remove(own.key, revision);
       this.#settle(revision);
     }
   }
 
-  #put(key: string, value: Uint8Array, revision: Revision, object: KubeObject | undefined): void {
+  /** What another server, or an earlier connection to the store, has written. */
+  #putStored(entry: Entry, revision: Revision): void {
+    const place = this.#locate(entry.key);
+    const value = place && this.#read(place, () => entry.value);
+    if (value) this.#put(entry.key, value, revision, undefined, entry.seal);
+  }
+
+  /** A value that cannot be read is the matter of who asks for it, not of the whole cache. */
+  #read(
+    { resource, id }: { resource: ResourceCache; id: string },
+    read: () => Uint8Array,
+  ): Uint8Array | null {
+    try {
+      return read();
+    } catch (error) {
+      this.#log.error('a stored object cannot be read', { error: errorText(error) });
+      resource.loseSight(id, error);
+      return null;
+    }
+  }
+
+  #put(
+    key: string,
+    value: Uint8Array,
+    revision: Revision,
+    object: KubeObject | undefined,
+    seal: string | undefined,
+  ): void {
     const place = this.#locate(key);
     if (!place) return;
     const previous = place.resource.get(place.id);
@@ -250,6 +294,7 @@ export class WatchCache {
         revision,
         wire: spliceVersion(value, revision),
         object,
+        seal,
       }),
     );
   }

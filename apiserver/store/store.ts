@@ -19,6 +19,8 @@ export type Entry = {
   createRevision: Revision;
   /** Revision of the commit that wrote this value. */
   modRevision: Revision;
+  /** With what the value is sealed, where values are (encrypted.ts); '' = not at all. */
+  readonly seal?: string;
 };
 
 /** Keys with this prefix. Keys are non-empty strings without NUL, ordered by their UTF-8 bytes. */
@@ -98,6 +100,8 @@ export type Store = {
    * Nothing happens when that is forgotten already. Throws FutureRevisionError.
    */
   compact(before: Revision): Promise<void>;
+  /** With what a value written now would be sealed; absent where values are not. */
+  sealFor?(key: string): string;
   /** Flushes and lets go of files and connections. */
   close(): Promise<void>;
 };
