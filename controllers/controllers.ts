@@ -6,6 +6,7 @@ import { endpointSliceController } from '#controllers/endpointslice-controller.t
 import { endpointSliceMirroringController } from '#controllers/endpointslice-mirroring-controller.ts';
 import { garbageCollectorController } from '#controllers/garbage-collector-controller.ts';
 import { horizontalPodAutoscalerController } from '#controllers/horizontal-pod-autoscaler-controller.ts';
+import { jobController } from '#controllers/job-controller.ts';
 import { namespaceController } from '#controllers/namespace-controller.ts';
 import { nodeIpamController } from '#controllers/node-ipam-controller.ts';
 import { nodeLifecycleController } from '#controllers/node-lifecycle-controller.ts';
@@ -15,6 +16,7 @@ import { rootCaController } from '#controllers/root-ca-controller.ts';
 import { serviceAccountController } from '#controllers/serviceaccount-controller.ts';
 import { statefulSetController } from '#controllers/statefulset-controller.ts';
 import { taintEvictionController } from '#controllers/taint-eviction-controller.ts';
+import { ttlAfterFinishedController } from '#controllers/ttl-after-finished-controller.ts';
 
 /** Every controller of the cluster, in the order in which they start. */
 export const controllers: readonly ControllerDefinition[] = [
@@ -25,6 +27,8 @@ export const controllers: readonly ControllerDefinition[] = [
   deploymentController,
   statefulSetController,
   daemonSetController,
+  jobController,
+  ttlAfterFinishedController,
   endpointSliceController,
   endpointsController,
   endpointSliceMirroringController,

@@ -77,6 +77,7 @@ export function claim<T extends KubeObject>(
   selector: LabelSelector,
   candidates: readonly T[],
   resource: Resource<T>,
+  options: ClaimOptions = {},
 ): Claims<T> {
   const claims: Claims<T> = { owned: [], actions: [] };
   const mayClaim = !owner.metadata.deletionTimestamp;
@@ -85,37 +86,65 @@ export function claim<T extends KubeObject>(
     const picked = matchesLabels(selector, object.metadata.labels ?? {});
     if (controller?.uid === owner.metadata.uid) {
       if (picked) claims.owned.push(object);
-      else if (mayClaim) claims.actions.push(release(owner, object, resource));
+      else if (mayClaim) claims.actions.push(release(owner, object, { resource, ...options }));
     } else if (!controller && picked && mayClaim && !object.metadata.deletionTimestamp) {
-      claims.actions.push(adopt(owner, object, resource));
+      claims.actions.push(adopt(owner, object, { resource, ...options }));
     }
   }
   return claims;
 }
 
-function adopt<T extends KubeObject>(owner: KubeObject, object: T, resource: Resource<T>): Action {
+export type ClaimOptions = {
+  /** Put on what is adopted and taken off what is released. */
+  finalizer?: string;
+};
+
+type Claiming<T extends KubeObject> = ClaimOptions & { resource: Resource<T> };
+
+function adopt<T extends KubeObject>(owner: KubeObject, object: T, of: Claiming<T>): Action {
   const references = object.metadata.ownerReferences ?? [];
-  return ownersPatch(object, resource as Resource, [...references, controllerReference(owner)]);
+  const finalizers = object.metadata.finalizers ?? [];
+  const { finalizer } = of;
+  return ownersPatch(object, of.resource as Resource, {
+    ownerReferences: [...references, controllerReference(owner)],
+    ...(finalizer && !finalizers.includes(finalizer)
+      ? { finalizers: [...finalizers, finalizer] }
+      : {}),
+  });
 }
 
-function release<T extends KubeObject>(
-  owner: KubeObject,
-  object: T,
-  resource: Resource<T>,
-): Action {
+function release<T extends KubeObject>(owner: KubeObject, object: T, of: Claiming<T>): Action {
   const references = object.metadata.ownerReferences ?? [];
   const others = references.filter((reference) => reference.uid !== owner.metadata.uid);
-  return ownersPatch(object, resource as Resource, others);
+  const finalizers = object.metadata.finalizers ?? [];
+  const { finalizer } = of;
+  return ownersPatch(object, of.resource as Resource, {
+    ownerReferences: others.length > 0 ? others : null,
+    ...(finalizer && finalizers.includes(finalizer)
+      ? { finalizers: finalizers.filter((one) => one !== finalizer) }
+      : {}),
+  });
 }
 
+type Ownership = { ownerReferences: OwnerReference[] | null; finalizers?: string[] };
+
 /** The version makes it fail if anyone else changed the owners in between. */
-function ownersPatch(object: KubeObject, resource: Resource, owners: OwnerReference[]): Action {
+function ownersPatch(object: KubeObject, resource: Resource, ownership: Ownership): Action {
   const { namespace, name = '', uid, resourceVersion } = object.metadata;
-  const ownerReferences = owners.length > 0 ? owners : null;
   return {
     type: 'patch',
     resource,
     key: { namespace, name },
-    patch: { type: 'merge', body: { metadata: { uid, resourceVersion, ownerReferences } } },
+    patch: { type: 'merge', body: { metadata: { uid, resourceVersion, ...ownership } } },
   };
+}
+
+/** Takes a finalizer off, unless someone else changes the list at the same time. */
+export function removeFinalizer(object: KubeObject, resource: Resource, finalizer: string): Action {
+  const { namespace, name = '', finalizers = [] } = object.metadata;
+  const path = '/metadata/finalizers';
+  const value = finalizers.filter((one) => one !== finalizer);
+  const change = value.length > 0 ? { op: 'replace', path, value } : { op: 'remove', path };
+  const body = [{ op: 'test', path, value: finalizers }, change];
+  return { type: 'patch', resource, key: { namespace, name }, patch: { type: 'json', body } };
 }
