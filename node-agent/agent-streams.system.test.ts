@@ -198,15 +198,57 @@ function ask(path: string, tls: https.RequestOptions): Promise<{ status: number;
   });
 }
 
-run('usage is measured; nobody but the API server and administrators may ask', async () => {
+run('callers are known by certificate or token, and may do what their roles say', async () => {
+  const pki = join(server.dataDir, 'pki');
+  const certificate = (name: string) => ({
+    cert: readFileSync(join(pki, `${name}.crt`)),
+    key: readFileSync(join(pki, `${name}.key`)),
+  });
+  const post = async (path: string, body: object) => {
+    const answer = await server.call('POST', path, body);
+    assert.equal(answer.code, 201, answer.text);
+    return answer.body as Record<string, unknown>;
+  };
+  const account = '/api/v1/namespaces/default/serviceaccounts';
+  const tokenOf = async (name: string): Promise<https.RequestOptions> => {
+    await post(account, { metadata: { name } });
+    const answer = await post(`${account}/${name}/token`, { spec: {} });
+    const { token } = answer['status'] as { token: string };
+    return { headers: { authorization: `Bearer ${token}` } };
+  };
+  const [stranger, monitor] = [await tokenOf('stranger'), await tokenOf('monitor')];
+  const rbac = '/apis/rbac.authorization.k8s.io/v1';
+  await post(`${rbac}/clusterroles`, {
+    metadata: { name: 'monitor' },
+    rules: [{ verbs: ['get'], apiGroups: [''], resources: ['nodes/metrics', 'nodes/pods'] }],
+  });
+  await post(`${rbac}/clusterrolebindings`, {
+    metadata: { name: 'monitor' },
+    roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'monitor' },
+    subjects: [{ kind: 'ServiceAccount', name: 'monitor', namespace: 'default' }],
+  });
+  const forged = { headers: { authorization: 'Bearer forged' } };
+  assert.equal((await ask('/healthz', {})).text, 'ok');
+  assert.equal((await ask('/pods', {})).status, 401);
+  assert.equal((await ask('/pods', forged)).status, 401);
+  assert.equal((await ask('/metrics/resource', monitor)).status, 200);
+  assert.equal((await ask('/pods', monitor)).status, 200);
+  assert.equal((await ask('/stats/summary', monitor)).status, 403);
+  assert.equal((await ask('/containerLogs/default/web/main', monitor)).status, 403);
+  assert.equal((await ask('/pods', certificate('scheduler'))).status, 403);
+  assert.equal((await ask('/pods', certificate('admin'))).status, 200);
+  assert.deepEqual(await ask('/metrics/resource', stranger), {
+    status: 403,
+    text: 'Forbidden (user=system:serviceaccount:default:stranger, verb=get, resource=nodes, subresource(s)=[metrics])\n',
+  });
+});
+
+run('usage is measured', async () => {
   const pki = join(server.dataDir, 'pki');
   const pair = (name: string) => ({
     cert: readFileSync(join(pki, `${name}.crt`)),
     key: readFileSync(join(pki, `${name}.key`)),
   });
-  assert.equal((await ask('/healthz', {})).text, 'ok');
-  assert.equal((await ask('/stats/summary', {})).status, 401);
-  assert.equal((await ask('/pods', pair('node-n1'))).status, 401);
   const admin = pair('apiserver-kubelet-client');
   const measure = async () =>
     JSON.parse((await ask('/stats/summary', admin)).text) as {

@@ -80,7 +80,6 @@ export async function passStream(
   socket: Duplex,
   head: Buffer,
 ): Promise<void> {
-  socket.on('error', () => socket.destroy()); // clients usually leave with a reset
   try {
     const target = new URL(await streamUrl(around, new URL(request.url ?? '/', 'https://agent')));
     const backend = net.connect(Number(target.port), target.hostname);

@@ -2,11 +2,12 @@ import { readFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import * as https from 'node:https';
 import type { AddressInfo } from 'node:net';
-import type { TLSSocket } from 'node:tls';
+import type { Duplex } from 'node:stream';
 import { errorText, type Log } from '#base/log.ts';
 import { readLog, type LogOptions } from '#node-agent/logs.ts';
 import type { NodeServices } from '#node-agent/node-services.ts';
 import type { PodWorkers } from '#node-agent/pod-workers.ts';
+import { credentialsOf, type ServerAccess, wishOf } from '#node-agent/server-access.ts';
 import {
   findContainer,
   isStream,
@@ -16,9 +17,6 @@ import {
 } from '#node-agent/server-streams.ts';
 import { resourceMetrics, statsSummary, UsageMeter } from '#node-agent/usage.ts';
 
-/** Who may ask: the API server by its client certificate, and cluster administrators. */
-const CLIENTS = new Set(['gantry:apiserver-kubelet-client', 'kube-apiserver-kubelet-client']);
-const ADMINISTRATORS = 'system:masters';
 /** Serving certificates are renewed in place; looked at this often. */
 const CERTIFICATE_MS = 60_000;
 
@@ -36,6 +34,7 @@ export type ServerOptions = {
   config: ServerConfig;
   services: NodeServices;
   workers: PodWorkers;
+  access: ServerAccess;
   signal: AbortSignal;
   log: Log;
 };
@@ -78,9 +77,7 @@ export async function startServer(
     socket.on('error', () => socket.destroy());
   });
   server.on('upgrade', (request: IncomingMessage, socket, head) => {
-    if (!mayAsk(request)) refuseUpgrade(socket, 401, 'Unauthorized');
-    else if (!isStream(request.url ?? '')) refuseUpgrade(socket, 404, 'no such stream');
-    else void passStream(options, request, socket, head);
+    void upgrade(options, request, socket, head);
   });
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) =>
@@ -115,13 +112,22 @@ export async function startServer(
   return { port: () => actualPort, done };
 }
 
-function mayAsk(request: IncomingMessage): boolean {
-  const socket = request.socket as TLSSocket;
-  if (!socket.authorized) return false;
-  const { subject } = socket.getPeerCertificate();
-  if (!subject) return false;
-  const groups = [subject.O].flat();
-  return CLIENTS.has([subject.CN].flat()[0] ?? '') || groups.includes(ADMINISTRATORS);
+async function upgrade(
+  options: ServerOptions,
+  request: IncomingMessage,
+  socket: Duplex,
+  head: Buffer,
+): Promise<void> {
+  socket.on('error', () => socket.destroy()); // clients usually leave with a reset
+  try {
+    const { pathname } = new URL(request.url ?? '/', 'https://agent');
+    await options.access.check(credentialsOf(request), wishOf(request.method ?? '', pathname));
+    if (!isStream(pathname)) throw new RequestError(404, 'no such stream');
+    await passStream(options, request, socket, head);
+  } catch (error) {
+    const status = error instanceof RequestError ? error.status : 500;
+    refuseUpgrade(socket, status, errorText(error));
+  }
 }
 
 async function serve(
@@ -133,7 +139,8 @@ async function serve(
   try {
     const url = new URL(request.url ?? '/', 'https://agent');
     if (url.pathname === '/healthz') return text(response, 'ok');
-    if (!mayAsk(request)) throw new RequestError(401, 'Unauthorized');
+    const wish = wishOf(request.method ?? '', url.pathname);
+    await options.access.check(credentialsOf(request), wish);
     if (isStream(url.pathname)) throw new RequestError(400, 'you must specify an upgrade');
     await route(options, meter, url, response);
   } catch (error) {

@@ -86,8 +86,7 @@ export function runtimeSuite(
     assert.equal(status.reason, 'Error');
     // A process that ends at once may have ended before its start was noted.
     assert.ok(status.finishedAt > 0 && status.startedAt > 0);
-    const text = readFileSync(status.logPath, 'utf8');
-    assert.match(text, /^\S+ stdout F hello\n$/);
+    assert.match(await kit.log(status), /^\S+ stdout F hello\n$/);
     await runtime.removeContainer(id);
     await runtime.removeContainer(id);
   });
@@ -126,7 +125,7 @@ export function runtimeSuite(
       },
     );
     const status = await kit.exited(id);
-    assert.match(readFileSync(status.logPath, 'utf8'), /F naïve \/tmp 1234:4321 ok\n$/);
+    assert.match(await kit.log(status), /F naïve \/tmp 1234:4321 ok\n$/);
   });
 
   it('stops with SIGTERM first, kills when the time is over', async (kit) => {
@@ -216,6 +215,8 @@ type Kit = SuiteSubject & {
   start(script: string, special?: Special): Promise<string>;
   running(id: string): Promise<ContainerStatus>;
   exited(id: string): Promise<ContainerStatus>;
+  /** The log of a container that wrote one line; it may be complete a moment after the end. */
+  log(status: ContainerStatus): Promise<string>;
   cleanUp(): Promise<void>;
 };
 
@@ -294,6 +295,13 @@ function makeKit(subject: SuiteSubject): Kit {
     },
     running: (id) => inState(id, 'CONTAINER_RUNNING'),
     exited: (id) => inState(id, 'CONTAINER_EXITED'),
+    async log({ logPath }) {
+      for (;;) {
+        const text = existsSync(logPath) ? readFileSync(logPath, 'utf8') : '';
+        if (text.endsWith('\n')) return text;
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      }
+    },
     async cleanUp() {
       for (const id of sandboxes) {
         await runtime.stopPodSandbox(id);
