@@ -89,3 +89,10 @@ test('clones and comparisons are deep', () => {
   assert.ok(!equalJson([], {}));
   assert.ok(!equalJson([1], [1, 2]));
 });
+
+test('halves of surrogate pairs are replaced, as nothing can store them', () => {
+  assert.deepEqual(parseJson('{"a":"\\ud800","\\udfff":["\\ud83d\\ude00"]}').value, {
+    a: '\ufffd',
+    '\ufffd': ['\u{1f600}'],
+  });
+});

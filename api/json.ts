@@ -31,9 +31,27 @@ export function parseJson(
     throw unreadable(message, text, kind);
   }
   refusePrototypeKeys(text, value);
+  value = wellFormed(text, value);
   if (!findDuplicates) return { value, duplicates: [] };
   const scan = scanJson(text);
   return { value, duplicates: 'duplicates' in scan ? scan.duplicates : [] };
+}
+
+/**
+ * `value`, which `text` was read to, with halves of surrogate pairs replaced as Go does it: they
+ * come from escapes, and no UTF-8 can say them.
+ */
+export function wellFormed(text: string, value: unknown): unknown {
+  return /\\[uU](0000)?[dD][89a-fA-F]/.test(text) ? repaired(value) : value;
+}
+
+function repaired(value: unknown): unknown {
+  if (typeof value === 'string') return value.toWellFormed();
+  if (typeof value !== 'object' || value === null) return value;
+  if (Array.isArray(value)) return value.map(repaired);
+  return Object.fromEntries(
+    Object.entries(value).map(([key, item]) => [key.toWellFormed(), repaired(item)]),
+  );
 }
 
 function decode(body: Uint8Array): string {

@@ -157,8 +157,12 @@ test('$retainKeys drops what is not named', () => {
   const cleared = { $retainKeys: ['type'], type: 'Recreate', rollingUpdate: null };
   assert.deepEqual(patch(target, { strategy: cleared }), { strategy: { type: 'Recreate' } });
   assert.throws(() => patch(target, { strategy: { $retainKeys: [], type: 'x' } }), {
-    code: 500,
-    message: "patch content doesn't match retainKeys list",
+    code: 422,
+    reason: 'Invalid',
+  });
+  assert.throws(() => patch(target, { strategy: { $retainKeys: 'type' } }), {
+    code: 400,
+    message: 'invalid patch format of retainKeys',
   });
 });
 

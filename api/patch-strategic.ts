@@ -3,7 +3,7 @@ import type { PlainObject } from '#api/json.ts';
 import { inOrder, normalizeOrder } from '#api/patch-order.ts';
 import { resolve } from '#api/schema.ts';
 import type { Definitions, Schema } from '#api/schema.ts';
-import { failure } from '#api/status.ts';
+import { badRequestError, failure } from '#api/status.ts';
 
 /**
  * Strategic merge: objects merge member by member, lists merge by the key that their schema names,
@@ -17,10 +17,13 @@ const RETAIN_KEYS = '$retainKeys';
 const DELETE_PRIMITIVES = '$deleteFromPrimitiveList/';
 const SET_ORDER = '$setElementOrder/';
 
+/** All that upstream says of a patch that contradicts itself. */
+const UNFIT = 'the server rejected our request due to an error in our request';
+
 /** Upstream answers such patches with a bare 500; the text tells what is wrong. */
 export const patchError = (message: string): Error => failure(500, '', message);
 
-/** Merges on copies. Throws StatusError 500 in upstream's words when a directive cannot be obeyed. */
+/** Merges on copies. Throws StatusError 400, 422 or 500 in upstream's words when a directive cannot be obeyed. */
 export function strategicMergePatch(
   target: unknown,
   patch: unknown,
@@ -104,7 +107,7 @@ function obeyRetainKeys(original: PlainObject, patch: PlainObject): void {
   const retained = patch[RETAIN_KEYS];
   if (retained === undefined) return;
   delete patch[RETAIN_KEYS];
-  if (!Array.isArray(retained)) throw patchError('invalid patch format of retainKeys');
+  if (!Array.isArray(retained)) throw badRequestError('invalid patch format of retainKeys');
   const names = new Set<unknown>(retained);
   for (const name of Object.keys(patch)) {
     const member = name.startsWith(SET_ORDER)
@@ -114,7 +117,9 @@ function obeyRetainKeys(original: PlainObject, patch: PlainObject): void {
         : name;
     // A member that the patch takes away need not be one that stays.
     if (patch[name] === null) continue;
-    if (!names.has(member)) throw patchError("patch content doesn't match retainKeys list");
+    if (!names.has(member)) {
+      throw failure(422, 'Invalid', UNFIT);
+    }
   }
   for (const name of Object.keys(original)) if (!names.has(name)) delete original[name];
 }
@@ -128,7 +133,9 @@ function obeySetOrder(original: PlainObject, patch: PlainObject, place: Place): 
     const member = name.slice(SET_ORDER.length);
     const listed = listAt(original, member);
     const patched = listAt(patch, member);
-    if (!Array.isArray(order)) throw patchError('invalid patch format of setElementOrder list');
+    if (!Array.isArray(order)) {
+      throw badRequestError('invalid patch format of setElementOrder list');
+    }
     if (!listed && !patched) continue;
     const rule = ruleOf(place, member);
     if (patched) checkOrder(patched, order, rule.mergeKey);

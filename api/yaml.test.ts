@@ -74,3 +74,9 @@ test('a body is its first document', () => {
     message: /^the object provided is unrecognized \(must be of type Pod\): /,
   });
 });
+
+test('a merge of what is no map is refused, not a failure of the reader', () => {
+  assert.throws(() => parseYaml('<<: *nothing\na: b\n'), { code: 400 });
+  assert.throws(() => parseYaml('<<: [1]\na: b\n'), { code: 400 });
+  assert.deepEqual(parseYaml('a: "\\ud800"')[0]?.value, { a: '\ufffd' });
+});

@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module';
 import type { Document, LineCounter, Node, Pair, YAMLMap } from 'yaml';
-import { refusePrototypeKeys, unrecognizedError } from '#api/json.ts';
+import { refusePrototypeKeys, unrecognizedError, wellFormed } from '#api/json.ts';
 import type { ParsedJson } from '#api/json.ts';
 import { MAX_DEPTH } from '#api/json-scan.ts';
 import { badRequestError } from '#api/status.ts';
@@ -47,7 +47,7 @@ export function parseYaml(
     if (isDeeper(value, MAX_DEPTH)) throw badRequestError(`${source}: exceeded max depth`);
     refusePrototypeKeys(text, value);
     return {
-      value,
+      value: wellFormed(text, value),
       line: lineOf(document.contents, lines),
       duplicates: duplicatesOf(document.contents, '', lines),
       positionOf: (path) => find(document.contents, path, lines),
@@ -92,13 +92,15 @@ function parseAll(text: string, lineCounter: LineCounter): Document.Parsed[] {
   return Array.isArray(documents) ? documents : [];
 }
 
-/** The library throws plain errors for alias bombs, and runs out of stack on deep nesting. */
+/**
+ * The library throws plain errors for alias bombs and for merges of what is no map, and runs out
+ * of stack on deep nesting.
+ */
 function guard<T>(source: string, work: () => T): T {
   try {
     return work();
   } catch (error) {
-    const isTooMuch = error instanceof ReferenceError || error instanceof RangeError;
-    if (!isTooMuch) throw error;
+    if (!(error instanceof Error) || error instanceof TypeError) throw error;
     throw badRequestError(`${source}: ${error.message}`);
   }
 }

@@ -1,6 +1,6 @@
 import { conform } from '#api/conform.ts';
 import type { ParsedJson } from '#api/json.ts';
-import { isPlainObject, parseJson, unrecognizedError } from '#api/json.ts';
+import { isPlainObject, parseJson, refusePrototypeKeys, unrecognizedError } from '#api/json.ts';
 import { apiVersionOf } from '#api/kind.ts';
 import type { Kind } from '#api/kind.ts';
 import type { Scheme } from '#api/scheme.ts';
@@ -50,7 +50,9 @@ function protobufObject(bytes: Uint8Array, expected: string | undefined): unknow
         `no kind ${JSON.stringify(kind)} is registered for version ${JSON.stringify(apiVersion)}`,
       );
     }
-    return { apiVersion, kind, ...decodeMessage(raw, name) };
+    const object = { apiVersion, kind, ...decodeMessage(raw, name) };
+    refusePrototypeKeys(Buffer.from(raw).toString('latin1'), object);
+    return object;
   } catch (error) {
     if (!(error instanceof ProtobufError) && !(error instanceof SyntaxError)) throw error;
     throw badRequestError(
