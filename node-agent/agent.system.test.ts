@@ -282,6 +282,34 @@ run(
   },
 );
 
+run('a pod that waits for an object starts as soon as that appears', async () => {
+  await create('waits', {
+    containers: [
+      sh(`cat /v/k; echo "$K"; ${forever}`, {
+        volumeMounts: [{ name: 'v', mountPath: '/v' }],
+        envFrom: [{ configMapRef: { name: 'later' } }],
+      }),
+    ],
+    volumes: [{ name: 'v', secret: { secretName: 'later' } }],
+  });
+  // Tried again in growing steps; by the third failure the next try is seconds away.
+  while ((await eventsOf('waits')).filter((e) => e.startsWith('FailedMount')).length < 1)
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  await new Promise((resolve) => setTimeout(resolve, 1_700));
+  await put('secrets', { metadata: { name: 'later' }, stringData: { k: 'from-secret' } });
+  const waiting = (pod: Pod | undefined) =>
+    pod?.status?.containerStatuses?.[0]?.state?.waiting?.reason === 'CreateContainerConfigError';
+  const secretAtMs = Date.now();
+  await until('waits', waiting);
+  assert.ok(Date.now() - secretAtMs < 1_000);
+  const mapAtMs = Date.now();
+  await put('configmaps', { metadata: { name: 'later' }, data: { K: 'from-map' } });
+  await until('waits', isReady);
+  assert.ok(Date.now() - mapAtMs < 1_500, `${Date.now() - mapAtMs} ms`);
+  await remove('waits');
+  await until('waits', gone);
+});
+
 run('probes decide over readiness and restarts', async () => {
   await create('probed', {
     containers: [
@@ -440,7 +468,9 @@ run('mounted objects follow the API; a token is there; a dead containerd comes b
     { data: { v: 'two' } },
     MERGE,
   );
-  await new Promise((resolve) => setTimeout(resolve, 1100)); // a read serves others for a second
+  const changedAtMs = Date.now();
+  while (inside('cat /all/v') !== 'two') await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.ok(Date.now() - changedAtMs < 2_000, 'told by a watch, not found by a later look');
   await server.call('PATCH', `${PODS}/live`, { metadata: { annotations: { a: '2' } } }, MERGE);
   while (inside('cat /all/v /all/notes') !== 'twoa="2"')
     await new Promise((resolve) => setTimeout(resolve, 50));

@@ -36,7 +36,11 @@ export type NodeServices = {
   images: Images;
   probes: Probes;
   handlers: RunHandler;
-  volumes: VolumeServices & { forget(uid: string): void };
+  volumes: VolumeServices & {
+    /** Tells the pod's worker of changes of what the pod refers to, until `forget`. */
+    follow(pod: Pod): void;
+    forget(uid: string): void;
+  };
   /** Undefined where the host lets nobody make groups. */
   cgroups: Cgroups | undefined;
   /** Services whose addresses a pod's environment tells. */

@@ -128,6 +128,7 @@ export function downwardOf({
 
 export async function mountVolumes(ctx: StepContext): Promise<void> {
   const { pod, memory, services } = ctx;
+  services.volumes.follow(pod);
   try {
     memory.readyVolumes = await prepareVolumes(pod, services.volumes, downwardOf(ctx));
     memory.volumes = { state: 'ready' };
@@ -328,6 +329,7 @@ async function prepareContainer(ctx: StepContext, step: Step<'start-container'>)
   const image = memory.imageInfos.get(spec.name);
   if (!image) throw new ConfigError(`image of container ${spec.name} is not known`);
   const { objects } = services.volumes;
+  services.volumes.follow(pod); // an ephemeral container may refer to more
   const env = await envVars(spec, {
     ...downwardOf(ctx),
     configMap: (name) => objects.configMap(namespace, name),

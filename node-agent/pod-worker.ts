@@ -28,6 +28,8 @@ const MAX_TOLD = 100;
 const PULL_ERROR_SHOWN_MS = 2_000;
 /** A plan follows a plan at most so often without a pause; a fault shall cost no whole core. */
 const MAX_TURNS_IN_A_ROW = 200;
+/** A container waits for something it refers to. */
+const CONFIG_ERROR = 'CreateContainerConfigError';
 
 /**
  * One pod's worker: observes, plans, does the plan's steps, reports, and again until nothing is left
@@ -45,6 +47,9 @@ export class PodWorker {
   #wake: () => void = () => {};
   #ended = false;
   #told = new Set<string>();
+  #referenceChanged = false;
+  #refreshAgain = false;
+  #refreshing: Promise<void> | undefined;
 
   /** With `refusal` the pod fails at once, before anything of it is made. */
   constructor(pod: Pod, services: NodeServices, signal: AbortSignal, refusal?: Refusal) {
@@ -121,15 +126,43 @@ export class PodWorker {
     this.#wake();
   }
 
-  /** Brings the content of live volumes up to date. */
-  async refreshVolumes(): Promise<void> {
-    if (this.#memory.volumes.state !== 'ready' || this.#order || !hasLiveVolumes(this.#pod)) return;
-    const { volumes, log } = this.#services;
-    try {
-      await prepareVolumes(this.#pod, volumes, steps.downwardOf(this.#context()));
-    } catch (error) {
-      log.warn('could not refresh volumes', { pod: this.#name(), error: errorText(error) });
+  /** Something the pod refers to appeared or changed: what waits for it is tried again at once. */
+  referenceChanged(): void {
+    this.#referenceChanged = true;
+    const { volumes, startFailures } = this.#memory;
+    if (volumes.state === 'failed') this.#memory.volumes = { ...volumes, retryAtMs: 0 };
+    for (const [name, failure] of startFailures)
+      if (failure.reason === CONFIG_ERROR) startFailures.set(name, { ...failure, retryAtMs: 0 });
+    void this.refreshVolumes();
+    this.wake();
+  }
+
+  /** Brings the content of live volumes up to date. One refresh at a time. */
+  refreshVolumes(): Promise<void> {
+    this.#refreshAgain = true;
+    this.#refreshing ??= this.#refreshAll().finally(() => (this.#refreshing = undefined));
+    return this.#refreshing;
+  }
+
+  async #refreshAll(): Promise<void> {
+    while (this.#refreshAgain && !this.#signal.aborted) {
+      this.#refreshAgain = false;
+      if (this.#memory.volumes.state !== 'ready' || this.#order || !hasLiveVolumes(this.#pod))
+        return;
+      const { volumes, log } = this.#services;
+      try {
+        await prepareVolumes(this.#pod, volumes, steps.downwardOf(this.#context()));
+      } catch (error) {
+        log.warn('could not refresh volumes', { pod: this.#name(), error: errorText(error) });
+      }
     }
+  }
+
+  async #mountVolumes(ctx: steps.StepContext): Promise<void> {
+    this.#referenceChanged = false;
+    await steps.mountVolumes(ctx);
+    // What changed meanwhile may have been read before.
+    if (this.#referenceChanged) this.referenceChanged();
   }
 
   async #run(): Promise<void> {
@@ -173,7 +206,7 @@ export class PodWorker {
     const ctx = this.#context();
     switch (step.step) {
       case 'mount-volumes':
-        return steps.mountVolumes(ctx);
+        return this.#mountVolumes(ctx);
       case 'create-sandbox':
         return steps.createSandbox(ctx, step);
       case 'pull-image':

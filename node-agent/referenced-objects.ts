@@ -31,6 +31,7 @@ export function referencedObjects(api: Api, clock: Clock): ReferencedObjects {
     try {
       const object = await value;
       entry.immutable = object?.['immutable'] === true;
+      if (!object) cache.delete(key); // it may appear at any moment
       return object;
     } catch (error) {
       cache.delete(key);

@@ -41,8 +41,10 @@ import { podTokens, pullSecretNames, referencedObjects } from '#node-agent/refer
 import { connectContainerd, type RuntimeClient } from '#node-agent/runtime/containerd.ts';
 import { ensureContainerd, stopContainerd } from '#node-agent/runtime/containerd-daemon.ts';
 import { startServer } from '#node-agent/server.ts';
+import { createAccess } from '#node-agent/server-access.ts';
 import { createSlots } from '#node-agent/slots.ts';
 import { createStatusWriter } from '#node-agent/status-writer.ts';
+import { WatchedObjects } from '#node-agent/watched-objects.ts';
 
 /** Sandboxes made at a time; more only makes each of them slower. */
 const PARALLEL_SANDBOXES = 4;
@@ -127,8 +129,10 @@ export async function start(
     signal,
   });
   parts.onPodChange = (uid) => workers.wake(uid);
+  parts.onReferenceChange = (uid) => workers.get(uid)?.referenceChanged();
 
-  const server = await startServer({ config, services, workers, signal, log });
+  const access = createAccess(api, nodeName, clock);
+  const server = await startServer({ config, services, workers, access, signal, log });
   const reporter = new NodeReporter({
     api,
     clock,
@@ -342,10 +346,18 @@ async function makeServices(
   const paths = podPaths(rootDir);
   for (const dir of Object.values(paths)) mkdirSync(dir, { recursive: true, mode: 0o711 });
   const memoryDir = await secretsDir(join(rootDir, 'memory'), log);
-  const objects = referencedObjects(api, clock);
+  const objects = new WatchedObjects({
+    informers,
+    direct: referencedObjects(api, clock),
+    clock,
+    onChange: (uid) => result.onReferenceChange(uid),
+  });
   const tokens = podTokens(api, clock);
   const handlers = createHandlers({ runtime, clock });
-  const result = { onPodChange: (_uid: string): void => {} };
+  const result = {
+    onPodChange: (_uid: string): void => {},
+    onReferenceChange: (_uid: string): void => {},
+  };
   const onChange = (uid: string): void => result.onPodChange(uid);
   const hostDns = parseResolvConf(readIfThere(config.resolvConf ?? RESOLV_CONF));
   const serviceInformer = informers.of(serviceResource);
@@ -383,7 +395,17 @@ async function makeServices(
     }),
     probes: new Probes({ run: handlers, clock, log, events, onChange }),
     handlers,
-    volumes: { paths, memoryDir, objects, tokens, forget: (uid) => tokens.forget(uid) },
+    volumes: {
+      paths,
+      memoryDir,
+      objects,
+      tokens,
+      follow: (pod) => objects.follow(pod),
+      forget: (uid) => {
+        tokens.forget(uid);
+        objects.forget(uid);
+      },
+    },
     cgroups: openCgroups({ prefix: cgroupPrefix(nodeName, rootDir), log }),
     services: (namespace) => [
       ...serviceInformer.list(namespace),
