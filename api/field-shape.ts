@@ -170,7 +170,9 @@ function addNulls(
 ): void {
   for (const [name, property] of Object.entries(schema?.properties ?? {})) {
     const value = object[name];
-    if (value !== undefined) {
+    // A default that says something is written at creation.
+    if (property.default && object[name] === property.default) delete object[name];
+    else if (value !== undefined) {
       if (property.ref !== undefined && typeof value === 'object' && value !== null) {
         const inner = value as Record<string, unknown>;
         addNulls(inner, definitions.get(property.ref), definitions);

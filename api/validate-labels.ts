@@ -2,7 +2,7 @@ import { forbidden, invalid, required } from '#api/field-error.ts';
 import type { LabelSelector } from '#api/types.ts';
 import type { Errors } from '#api/validate.ts';
 import { addInvalid, checkQualifiedName } from '#api/validate.ts';
-import { isLabelValue, isQualifiedName } from '#api/validate-names.ts';
+import { isLabelKey, isLabelValue } from '#api/validate-names.ts';
 
 /** Labels of an object, or a map selector. Source: labels and selectors in the API reference. */
 export function checkLabels(
@@ -11,7 +11,7 @@ export function checkLabels(
   labels: Readonly<Record<string, string>>,
 ): void {
   for (const key of Object.keys(labels)) {
-    addInvalid(errors, path, key, isQualifiedName(key));
+    addInvalid(errors, path, key, isLabelKey(key));
     const value = labels[key] ?? '';
     addInvalid(errors, path, value, isLabelValue(value));
   }

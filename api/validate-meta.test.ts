@@ -29,7 +29,7 @@ const ROWS: [what: string, metadata: object, errors: RegExp[]][] = [
   [
     'owner without uid',
     { ownerReferences: [{ apiVersion: 'v1', kind: 'Pod', name: 'p', uid: '' }] },
-    [/^metadata\.ownerReferences\[0\]\.uid: Invalid value: "": must not be empty/],
+    [/^metadata\.ownerReferences\.uid: Invalid value: "": must not be empty/],
   ],
   [
     'two controllers',

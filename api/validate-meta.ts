@@ -106,8 +106,8 @@ export function checkAnnotations(
 function checkOwners(errors: Errors, metadata: ObjectMeta): void {
   const owners = metadata.ownerReferences ?? [];
   let controller = '';
-  for (const [i, owner] of owners.entries()) {
-    const path = `metadata.ownerReferences[${i}]`;
+  for (const owner of owners) {
+    const path = 'metadata.ownerReferences';
     if (!owner.apiVersion || owner.apiVersion.endsWith('/')) {
       errors.push(
         invalid(`${path}.apiVersion`, owner.apiVersion ?? '', 'version must not be empty'),
@@ -124,12 +124,12 @@ function checkOwners(errors: Errors, metadata: ObjectMeta): void {
     if (controller) {
       errors.push(
         invalid(
-          'metadata.ownerReferences',
+          path,
           owners,
-          `Only one reference can have Controller set to true. Found "true" in references for ${controller} and ${owner.name}`,
+          `Only one reference can have Controller set to true. Found "true" in references for ${controller} and ${owner.kind}/${owner.name}`,
         ),
       );
-    } else controller = owner.name;
+    } else controller = `${owner.kind}/${owner.name}`;
   }
 }
 

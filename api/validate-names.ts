@@ -152,6 +152,14 @@ export function isQualifiedName(value: string): string[] {
   return messages;
 }
 
+/** The same rules, in other words where a key has too many parts. */
+export const isLabelKey = (value: string): string[] =>
+  isQualifiedName(value).map((message) =>
+    message === QUALIFIED_WITH_PREFIX
+      ? message.replace('a qualified name', 'a valid label key')
+      : message,
+  );
+
 export function isLabelValue(value: string): string[] {
   const messages: string[] = [];
   if (value.length > LABEL_MAX) messages.push(maxBytes(LABEL_MAX));

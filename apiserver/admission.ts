@@ -1,4 +1,5 @@
 import type { AdmissionRule } from '#apiserver/admission-rule.ts';
+import { claimResize } from '#apiserver/admission/claim-resize.ts';
 import { defaultIngressClass } from '#apiserver/admission/default-ingress-class.ts';
 import { defaultStorageClass } from '#apiserver/admission/default-storage-class.ts';
 import { defaultTolerationSeconds } from '#apiserver/admission/default-toleration-seconds.ts';
@@ -28,6 +29,7 @@ export const admissionRules: readonly AdmissionRule[] = [
   defaultStorageClass,
   storageObjectInUseProtection,
   runtimeClass,
+  claimResize,
   defaultIngressClass,
   // Last, so that only what passes everything else is charged.
   resourceQuota,

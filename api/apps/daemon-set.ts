@@ -99,6 +99,7 @@ export const daemonSet = defineKind<DaemonSet>({
     }
     spec.revisionHistoryLimit ??= 10;
     defaultPodTemplate(spec.template);
+    if (!object.metadata.annotations?.[GENERATION]) countTemplates(object, 0);
   },
   prepareForCreate(object, author) {
     prepareForCreate?.(object as unknown as KubeObject, author);

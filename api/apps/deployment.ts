@@ -16,9 +16,11 @@ import { AGE, selectorColumn, templateColumns, text } from '#api/meta/columns.ts
 import { ownedStatus, SCALE } from '#api/meta/status-part.ts';
 import type { Deployment, KubeObject, PodTemplateSpec } from '#api/types.ts';
 import type { Errors } from '#api/validate.ts';
-import { checkImmutable, checkNotNegative } from '#api/validate.ts';
+import { checkImmutable, checkNotNegative, sameMeaning } from '#api/validate.ts';
 
 const QUARTER = '25%';
+
+const owned = ownedStatus();
 
 /** Source: apps/v1 Deployment. */
 export const deployment = defineKind<Deployment>({
@@ -47,7 +49,13 @@ export const deployment = defineKind<Deployment>({
     ...templateColumns<Deployment>((object) => object.spec?.template as PodTemplateSpec),
     selectorColumn<Deployment>((object) => object.spec?.selector, 'V1DeploymentSpec.selector'),
   ],
-  ...ownedStatus(),
+  prepareForCreate: owned.prepareForCreate,
+  /** Annotations are copied to replica sets, so a change of them is a new generation, too. */
+  prepareForUpdate(object, old) {
+    owned.prepareForUpdate(object as unknown as KubeObject, old as unknown as KubeObject);
+    if (sameMeaning(object.metadata.annotations, old.metadata.annotations)) return;
+    object.metadata.generation = (old.metadata.generation ?? 0) + 1;
+  },
 
   defaults(object) {
     object.spec ??= {} as NonNullable<Deployment['spec']>;

@@ -28,6 +28,13 @@ const MUTABLE = [
 const FIXED_SPEC =
   "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
 
+const owned = ownedStatus({ replicas: 0, availableReplicas: 0 });
+
+/** A field that upstream does not serve by default. */
+function dropDisabled({ spec }: StatefulSet): void {
+  delete spec?.updateStrategy?.rollingUpdate?.maxUnavailable;
+}
+
 /** Source: apps/v1 StatefulSet. */
 export const statefulSet = defineKind<StatefulSet>({
   group: 'apps',
@@ -52,7 +59,14 @@ export const statefulSet = defineKind<StatefulSet>({
     AGE,
     ...templateColumns<StatefulSet>((object) => object.spec?.template),
   ],
-  ...ownedStatus({ replicas: 0, availableReplicas: 0 }),
+  prepareForCreate(object, author) {
+    owned.prepareForCreate(object as unknown as KubeObject, author);
+    dropDisabled(object);
+  },
+  prepareForUpdate(object, old) {
+    owned.prepareForUpdate(object as unknown as KubeObject, old as unknown as KubeObject);
+    dropDisabled(object);
+  },
 
   defaults(object) {
     object.spec ??= {} as Spec;
@@ -68,8 +82,6 @@ export const statefulSet = defineKind<StatefulSet>({
     if (spec.updateStrategy.type === 'RollingUpdate') {
       spec.updateStrategy.rollingUpdate ??= {};
       spec.updateStrategy.rollingUpdate.partition ??= 0;
-      // Not served by default: a feature gate of upstream that is off.
-      delete spec.updateStrategy.rollingUpdate.maxUnavailable;
     }
     spec.persistentVolumeClaimRetentionPolicy ??= {};
     const retention = spec.persistentVolumeClaimRetentionPolicy;

@@ -95,7 +95,9 @@ function toStored(object: KubeObject): KubeObject {
     metrics.push({ type: 'Resource', resource: { name: 'cpu', target } });
   }
   const behavior = take(BEHAVIOR);
-  const { currentCPUUtilizationPercentage: _, ...counts } = old.status ?? ({} as OldStatus);
+  const { currentCPUUtilizationPercentage: _, ...counts } = { ...old.status } as OldStatus;
+  // The older API always shows this count, the newer does not show zero.
+  if (!counts.currentReplicas) delete (counts as Partial<OldStatus>).currentReplicas;
   const current = listOf<OldMetric>(take(CURRENT)).map(fromOldStatus);
   const conditions = listOf<NonNullable<Status['conditions']>[number]>(take(CONDITIONS));
   const spec = compact({ ...common, metrics, behavior: behavior && uncapitalized(behavior) });

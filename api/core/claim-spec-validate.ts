@@ -74,7 +74,7 @@ function checkDataSources(errors: Errors, path: string, spec: ClaimSpec): void {
       checkSubdomain(errors, `${path}.dataSourceRef.namespace`, dataSourceRef.namespace);
       if (dataSource) {
         errors.push(
-          invalid(path, path, 'may not be specified when dataSourceRef.namespace is specified'),
+          invalid(path, {}, 'may not be specified when dataSourceRef.namespace is specified'),
         );
       }
     }
@@ -83,7 +83,7 @@ function checkDataSources(errors: Errors, path: string, spec: ClaimSpec): void {
   const same = (['apiGroup', 'kind', 'name'] as const).every(
     (field) => (dataSource[field] ?? '') === (dataSourceRef[field] ?? ''),
   );
-  if (!same) errors.push(invalid(path, dataSource, 'must match dataSourceRef'));
+  if (!same) errors.push(invalid(path, {}, 'must match dataSourceRef'));
 }
 
 function checkSource(errors: Errors, path: string, source: Source): void {

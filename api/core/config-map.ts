@@ -51,7 +51,7 @@ export const configMap = defineKind<ConfigMap>({
       checkConfigKey(errors, `binaryData[${key}]`, key);
       bytes += decodedLength(value ?? '');
     }
-    if (bytes > MAX_DATA_BYTES) errors.push(tooLong('', MAX_DATA_BYTES));
+    if (bytes > MAX_DATA_BYTES) errors.push(tooLong('[]', MAX_DATA_BYTES));
     return errors;
   },
   validateUpdate(object, old) {

@@ -66,13 +66,7 @@ export const node = defineKind<Node>({
         'V1NodeSystemInfo.osImage',
       ),
     ),
-    wide(
-      text(
-        'Kernel-Version',
-        (object) => object.status?.nodeInfo?.kernelVersion || '<unknown>',
-        'V1NodeSystemInfo.kernelVersion',
-      ),
-    ),
+    wide(text('Kernel-Version', kernel, 'V1NodeSystemInfo.kernelVersion')),
     wide(
       text(
         'Container-Runtime',
@@ -130,4 +124,10 @@ function roles(object: Node): string {
 
 function address(object: Node, type: string): string {
   return object.status?.addresses?.find((entry) => entry.type === type)?.address || NONE;
+}
+
+function kernel({ status }: Node): string {
+  const { kernelVersion, architecture } = status?.nodeInfo ?? {};
+  if (!kernelVersion) return '<unknown>';
+  return architecture ? `${kernelVersion} (${architecture})` : kernelVersion;
 }

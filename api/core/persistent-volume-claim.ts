@@ -3,12 +3,14 @@ import { checkCapacity, checkClaimSpec } from '#api/core/claim-spec-validate.ts'
 import { coreRules } from '#api/core/core-rules.ts';
 import { podSpecRules } from '#api/core/pod-spec-rules.ts';
 import { accessModesText } from '#api/core/volume-columns.ts';
+import { warnOfFractions } from '#api/core/pod-warnings.ts';
+import { warnOfClassAnnotation } from '#api/core/volume-warnings.ts';
 import { forbidden } from '#api/field-error.ts';
 import { defineKind } from '#api/kind.ts';
 import { AGE, UNSET, text, wide } from '#api/meta/columns.ts';
 import { metaRules } from '#api/meta/meta-rules.ts';
 import { canonicalResources } from '#api/meta/resource-list.ts';
-import { ownedStatus } from '#api/meta/status-part.ts';
+import { keepStatus } from '#api/meta/status-part.ts';
 import { compareQuantity } from '#api/quantity.ts';
 import type { KubeObject, PersistentVolumeClaim } from '#api/types.ts';
 import type { Errors } from '#api/validate.ts';
@@ -75,7 +77,6 @@ export const persistentVolumeClaim = defineKind<PersistentVolumeClaim>({
       ),
     ),
   ],
-  ...ownedStatus({ phase: 'Pending' }),
 
   defaults(object) {
     object.spec ??= {};
@@ -84,7 +85,14 @@ export const persistentVolumeClaim = defineKind<PersistentVolumeClaim>({
     canonicalResources(object.status.capacity);
     canonicalResources(object.status.allocatedResources);
     defaultClaimSpec(object.spec);
-    syncDataSources(object.spec);
+  },
+  prepareForCreate(object) {
+    object.status = { phase: 'Pending' };
+    syncDataSources(object.spec ?? {});
+  },
+  prepareForUpdate(object, old) {
+    keepStatus(object as unknown as KubeObject, old as unknown as KubeObject);
+    syncDataSources(object.spec ?? {});
   },
   validate(object) {
     const errors: Errors = [];
@@ -92,7 +100,16 @@ export const persistentVolumeClaim = defineKind<PersistentVolumeClaim>({
     return errors;
   },
   validateUpdate,
+  warnings: claimWarnings,
 });
+
+function claimWarnings({ metadata, spec }: PersistentVolumeClaim): string[] {
+  const found: string[] = [];
+  warnOfClassAnnotation(found, metadata);
+  warnOfFractions(found, 'spec.resources.requests', spec?.resources?.requests);
+  warnOfFractions(found, 'spec.resources.limits', spec?.resources?.limits);
+  return found;
+}
 
 /** A claim gets its volume once, and may grow when bound. */
 function validateUpdate(object: PersistentVolumeClaim, old: PersistentVolumeClaim): Errors {

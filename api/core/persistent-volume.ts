@@ -4,6 +4,7 @@ import { validateVolume, validateVolumeUpdate } from '#api/core/persistent-volum
 import { accessModesText } from '#api/core/volume-columns.ts';
 import { defaultNetworkVolume } from '#api/core/volume-defaults.ts';
 import { volumeRules } from '#api/core/volume-rules.ts';
+import { volumeWarnings } from '#api/core/volume-warnings.ts';
 import { defineKind } from '#api/kind.ts';
 import { AGE, text, UNSET, wide } from '#api/meta/columns.ts';
 import { metaRules } from '#api/meta/meta-rules.ts';
@@ -92,4 +93,5 @@ export const persistentVolume = defineKind<PersistentVolume>({
   prepareForUpdate: keepStatus,
   validate: validateVolume,
   validateUpdate: validateVolumeUpdate,
+  warnings: volumeWarnings,
 });

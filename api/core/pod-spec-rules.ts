@@ -76,7 +76,7 @@ export const podSpecRules: FieldRules = rulesOf({
   V1HTTPHeader: { name: emptyText, value: emptyText },
   V1HostAlias: { hostnames: atomicList, ip: emptyText },
   V1Lifecycle: { stopSignal: stopSignals },
-  V1LocalObjectReference: { '': atomicMap },
+  V1LocalObjectReference: { '': atomicMap, name: emptyText },
   V1NodeAffinity: { preferredDuringSchedulingIgnoredDuringExecution: atomicList },
   V1NodeSelector: { '': atomicMap, nodeSelectorTerms: atomicList },
   V1NodeSelectorRequirement: {

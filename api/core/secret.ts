@@ -1,4 +1,5 @@
 import { coreRules } from '#api/core/core-rules.ts';
+import { secretWarnings } from '#api/core/secret-warnings.ts';
 import { defineKind } from '#api/kind.ts';
 import { integer, text } from '#api/meta/columns.ts';
 import { metaRules } from '#api/meta/meta-rules.ts';
@@ -45,6 +46,7 @@ export const secret = defineKind<Secret>({
     checkSecretType(errors, object);
     return errors;
   },
+  warnings: secretWarnings,
   validateUpdate(object, old) {
     const errors: Errors = [];
     checkImmutable(errors, 'type', object.type, old.type);

@@ -17,6 +17,9 @@ export function prepareServiceForCreate(service: Service): void {
 
 export function prepareServiceForUpdate(service: Service, old: Service): void {
   keepStatus(service, old);
+  if (old.spec?.type === 'LoadBalancer' && service.spec?.type !== 'LoadBalancer') {
+    service.status = { ...service.status, loadBalancer: {} };
+  }
   const now = (service.spec ??= {});
   const before = old.spec ?? {};
   keepAllocated(now, before);
@@ -53,7 +56,8 @@ function keepAllocated(now: ServiceSpec, before: ServiceSpec): void {
 function syncClusterIps(now: ServiceSpec, before: ServiceSpec): void {
   if (!needsClusterIp(now)) return;
   if ((now.clusterIP ?? '') !== (before.clusterIP ?? '')) {
-    if (!sameMeaning(now.clusterIPs, before.clusterIPs)) return;
+    const untouched = sameMeaning(now.clusterIPs, before.clusterIPs);
+    if (!untouched && now.clusterIPs?.length) return;
     if (!now.clusterIP) delete now.clusterIPs;
     else now.clusterIPs = [now.clusterIP, ...(now.clusterIPs ?? []).slice(1)];
   } else if (!now.clusterIPs?.length && before.clusterIPs?.length) delete now.clusterIP;

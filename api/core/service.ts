@@ -57,7 +57,28 @@ export const service = defineKind<Service>({
   validateName: nameIsDnsLabel,
   validate: validateService,
   validateUpdate: validateServiceUpdate,
+  warnings: serviceWarnings,
 });
+
+/** Fields without effect, or without a future. */
+function serviceWarnings({ spec = {} }: Service): string[] {
+  const found: string[] = [];
+  const headless = spec.type === 'ClusterIP' && spec.clusterIP === 'None';
+  if (!headless) {
+    if (spec.externalIPs?.length) {
+      found.push(
+        'spec.externalIPs is deprecated and may no longer be implemented in some clusters',
+      );
+    }
+    return found;
+  }
+  const ignored = (field: string): number =>
+    found.push(`${field} is ignored for headless services`);
+  if (spec.loadBalancerIP) ignored('spec.loadBalancerIP');
+  if (spec.externalIPs?.length) ignored('spec.externalIPs');
+  if (spec.sessionAffinity !== 'None') ignored('spec.SessionAffinity');
+  return found;
+}
 
 function defaultService(object: Service): void {
   object.spec ??= {};
@@ -85,7 +106,12 @@ function defaultService(object: Service): void {
   if (type !== 'ExternalName' && !spec.internalTrafficPolicy) {
     spec.internalTrafficPolicy = 'Cluster';
   }
-  if (type === 'LoadBalancer') spec.allocateLoadBalancerNodePorts ??= true;
+  if (type === 'LoadBalancer') {
+    spec.allocateLoadBalancerNodePorts ??= true;
+    for (const entry of object.status.loadBalancer.ingress ?? []) {
+      if (entry.ip) entry.ipMode ??= 'VIP';
+    }
+  }
 }
 
 function externalAddresses(object: Service): string {

@@ -60,11 +60,13 @@ export const endpointSlice = defineKind<EndpointSlice>({
       port.name ??= '';
       port.protocol ??= 'TCP';
     }
-    // Both lists are always shown, and an empty one as null.
+    // Both lists are always shown.
     const lists = object as { endpoints: unknown; ports: unknown };
-    if (!object.endpoints?.length) lists.endpoints = null;
-    if (!object.ports?.length) lists.ports = null;
+    lists.endpoints ??= null;
+    lists.ports ??= null;
   },
+  prepareForCreate: showEmptyAsNull,
+  prepareForUpdate: showEmptyAsNull,
   validate(object) {
     const errors: Errors = [];
     checkRequiredEnum(errors, 'addressType', object.addressType, ['FQDN', 'IPv4', 'IPv6']);
@@ -85,6 +87,13 @@ export const endpointSlice = defineKind<EndpointSlice>({
     return errors;
   },
 });
+
+/** An empty list is stored as none. */
+function showEmptyAsNull(object: EndpointSlice): void {
+  const lists = object as { endpoints: unknown; ports: unknown };
+  if (!object.endpoints?.length) lists.endpoints = null;
+  if (!object.ports?.length) lists.ports = null;
+}
 
 const MAX_ENDPOINTS = 1000;
 const MAX_ADDRESSES = 100;

@@ -5,7 +5,7 @@ import type { KubeObject, LabelSelector } from '#api/types.ts';
 /** The plain status subresource: a write to it changes status and metadata only. */
 export const STATUS: Subresource = { type: 'status' };
 
-type Prepared = Pick<Kind, 'prepareForCreate' | 'prepareForUpdate'>;
+type Prepared = Required<Pick<Kind, 'prepareForCreate' | 'prepareForUpdate'>>;
 
 /**
  * Status belongs to controllers: users' creates start with `empty`, and their updates keep what is

@@ -8,6 +8,8 @@ import { coreRules } from '#api/core/core-rules.ts';
 import type { Ingress } from '#api/types.ts';
 
 const SHOWN_HOSTS = 3;
+/** Named the class before there was a field for it. */
+const CLASS_ANNOTATION = 'kubernetes.io/ingress.class';
 
 /** Source: networking.k8s.io/v1 Ingress. */
 export const ingress = defineKind<Ingress>({
@@ -59,6 +61,12 @@ export const ingress = defineKind<Ingress>({
   },
   prepareForUpdate: keepStatus,
   validate: validateIngress,
+  warnings: ({ metadata }, old) =>
+    old === undefined && metadata.annotations?.[CLASS_ANNOTATION] !== undefined
+      ? [
+          `annotation "${CLASS_ANNOTATION}" is deprecated, please use 'spec.ingressClassName' instead`,
+        ]
+      : [],
 });
 
 function hosts(object: Ingress): string {

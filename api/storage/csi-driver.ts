@@ -80,14 +80,9 @@ export const csiDriver = defineKind<CSIDriver>({
     spec.requiresRepublish ??= false;
     spec.seLinuxMount ??= false;
   },
-  /** Only what kubelets react to counts as a new generation. */
+  /** Generations are counted from the first change on. */
   prepareForUpdate(object, old) {
-    const watched = ({ spec }: CSIDriver): unknown[] => [
-      spec?.tokenRequests,
-      spec?.requiresRepublish,
-      spec?.seLinuxMount,
-    ];
-    if (sameMeaning(watched(object), watched(old))) return;
+    if (sameMeaning(object.spec, old.spec)) return;
     object.metadata.generation = (old.metadata.generation ?? 0) + 1;
   },
   validate(object) {

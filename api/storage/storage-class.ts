@@ -104,7 +104,8 @@ function checkTopologies(errors: Errors, path: string, terms: readonly Topology[
       values[requirement.key] = [...new Set(requirement.values ?? [])].sort();
     }
     // Two terms that say the same are one too many; an empty one says nothing that another lacks.
-    if (seen.some((other) => sameValue(other, values))) errors.push(duplicate(at, ''));
+    const empty = Object.keys(values).length === 0;
+    if (empty || seen.some((other) => sameValue(other, values))) errors.push(duplicate(at, ''));
     seen.push(values);
   }
 }

@@ -20,6 +20,7 @@ export const volumeAttributesClass = defineKind<VolumeAttributesClass>({
   schema: 'V1VolumeAttributesClass',
   fieldRules: [storageRules, metaRules],
   generation: 'none',
+  returnsDeleted: true,
   columns: [
     text('DriverName', (object) => object.driverName ?? '', 'V1VolumeAttributesClass.driverName'),
   ],

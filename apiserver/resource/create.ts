@@ -144,7 +144,7 @@ function existsError(
 
 /** Throws Invalid when there are errors. */
 export function refuse(kind: Kind, name: string, errors: readonly FieldError[]): void {
-  if (errors.length > 0) throw invalidError(kind, name, errors);
+  if (errors.length > 0) throw invalidError(storedKind(kind), name, errors);
 }
 
 /** The namespace of the URL is the object's; a different one in the body is refused. */
