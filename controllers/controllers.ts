@@ -1,4 +1,5 @@
 import type { ControllerDefinition } from '#controllers/definition.ts';
+import { cronJobController } from '#controllers/cronjob-controller.ts';
 import { daemonSetController } from '#controllers/daemonset-controller.ts';
 import { deploymentController } from '#controllers/deployment-controller.ts';
 import { endpointsController } from '#controllers/endpoints-controller.ts';
@@ -12,6 +13,7 @@ import { nodeIpamController } from '#controllers/node-ipam-controller.ts';
 import { nodeLifecycleController } from '#controllers/node-lifecycle-controller.ts';
 import { podGcController } from '#controllers/pod-gc-controller.ts';
 import { replicaSetController } from '#controllers/replicaset-controller.ts';
+import { replicationController } from '#controllers/replication-controller.ts';
 import { rootCaController } from '#controllers/root-ca-controller.ts';
 import { serviceAccountController } from '#controllers/serviceaccount-controller.ts';
 import { statefulSetController } from '#controllers/statefulset-controller.ts';
@@ -24,10 +26,12 @@ export const controllers: readonly ControllerDefinition[] = [
   serviceAccountController,
   rootCaController,
   replicaSetController,
+  replicationController,
   deploymentController,
   statefulSetController,
   daemonSetController,
   jobController,
+  cronJobController,
   ttlAfterFinishedController,
   endpointSliceController,
   endpointsController,
