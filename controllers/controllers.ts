@@ -1,7 +1,9 @@
 import type { ControllerDefinition } from '#controllers/definition.ts';
+import { clusterRoleAggregationController } from '#controllers/clusterrole-aggregation-controller.ts';
 import { cronJobController } from '#controllers/cronjob-controller.ts';
 import { daemonSetController } from '#controllers/daemonset-controller.ts';
 import { deploymentController } from '#controllers/deployment-controller.ts';
+import { disruptionController } from '#controllers/disruption-controller.ts';
 import { endpointsController } from '#controllers/endpoints-controller.ts';
 import { endpointSliceController } from '#controllers/endpointslice-controller.ts';
 import { endpointSliceMirroringController } from '#controllers/endpointslice-mirroring-controller.ts';
@@ -41,5 +43,7 @@ export const controllers: readonly ControllerDefinition[] = [
   taintEvictionController,
   podGcController,
   horizontalPodAutoscalerController,
+  disruptionController,
+  clusterRoleAggregationController,
   garbageCollectorController,
 ];
