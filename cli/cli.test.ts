@@ -210,6 +210,7 @@ describe('the machine is looked at before a cluster starts', () => {
     dataDir,
     ports: [],
     networkName: 'gantry-test',
+    nodes: 1,
     ownRuntime: true,
     env: process.env,
     platform: 'linux',

@@ -7,7 +7,7 @@ import type { ApiServer, ApiServerConfig } from '#apiserver/start.ts';
 import type { Api } from '#client/api.ts';
 import { createApi } from '#client/http-api.ts';
 import { type Door, inProcessTransport } from '#client/in-process-transport.ts';
-import { paths, removeRecord, writeRecord, writeSettings } from '#cli/data-dir.ts';
+import { paths, readSettings, removeRecord, writeRecord, writeSettings } from '#cli/data-dir.ts';
 import { startTicks } from '#cli/process.ts';
 import { claimNetwork, releaseNetwork } from '#cli/network-claim.ts';
 import type { ProgressMessage } from '#cli/progress.ts';
@@ -25,6 +25,9 @@ export type ClusterFlags = {
   serviceClusterIpRange: string;
   schedulingProfile: string;
   networkName: string;
+  /** As many as at the last start when absent. */
+  nodes?: string;
+  nodeNetwork?: string;
 };
 
 /** A whole cluster on one machine: what its components are started with. */
@@ -41,6 +44,10 @@ export type ClusterConfig = {
   schedulingProfile: 'pack' | 'spread';
   /** Names the pods' bridge and the nftables table: two clusters on one machine need two names. */
   networkName: string;
+  /** How many nodes this machine plays. */
+  nodes: number;
+  /** A /24 of which the nodes besides the first have their addresses. */
+  nodeNetwork: string;
 };
 
 export function clusterConfig(
@@ -64,7 +71,30 @@ export function clusterConfig(
     serviceCidr: flags.serviceClusterIpRange,
     schedulingProfile: profile,
     networkName: networkName(flags.networkName),
+    nodes: nodeCount(flags, readSettings(dataDir)?.furtherNodes ?? []),
+    nodeNetwork: nodeNetwork(flags.nodeNetwork ?? DEFAULT_NODE_NETWORK),
   };
+}
+
+export const DEFAULT_NODE_NETWORK = '10.243.0.0/24';
+/** Node numbers end the addresses of a /24. */
+const MAX_NODES = 250;
+
+function nodeCount(flags: ClusterFlags, before: readonly string[]): number {
+  const count = flags.nodes === undefined ? before.length + 1 : Number(flags.nodes);
+  if (!Number.isInteger(count) || count < 1 || count > MAX_NODES)
+    throw new UserError(`--nodes takes a number between 1 and ${MAX_NODES}, not "${flags.nodes}"`);
+  if (count > 1 && flags.containerRuntimeEndpoint)
+    throw new UserError(
+      'each of several nodes starts a containerd of its own: give --nodes or ' +
+        '--container-runtime-endpoint, not both',
+    );
+  return count;
+}
+
+function nodeNetwork(text: string): string {
+  if (/^(\d{1,3}\.){3}0\/24$/.test(text)) return text;
+  throw new UserError(`--node-network takes an IPv4 range like 10.243.0.0/24, not "${text}"`);
 }
 
 /** The bridge adds a digit, and the kernel takes 15 characters. */
@@ -125,7 +155,13 @@ export async function runCluster(config: ClusterConfig, around: Surroundings): P
   const { dataDir, nodeName, nodeIp } = config;
   const startedAt = systemClock.now();
   const since = (): number => systemClock.now() - startedAt;
-  writeSettings(dataDir, { networkName: config.networkName });
+  // Those of an earlier start stay named until their objects are gone.
+  const before = readSettings(dataDir)?.furtherNodes ?? [];
+  const further = config.nodes > 1 ? (await furtherNodes()).furtherNodeNames(config) : [];
+  writeSettings(dataDir, {
+    networkName: config.networkName,
+    furtherNodes: [...new Set([...before, ...further])],
+  });
   claimNetwork(config.networkName, dataDir);
   // From here on `down` can find this process, Ready or not.
   writeRecord(dataDir, {
@@ -172,6 +208,9 @@ const serverConfig = (config: ClusterConfig): ApiServerConfig => ({
   ...(config.etcdServers ? { etcdServers: config.etcdServers } : {}),
 });
 
+/** Loaded only by clusters that have them. */
+const furtherNodes = () => import('#cli/further-nodes.ts');
+
 type WithServer = Surroundings & { server: ApiServer; since: () => number };
 
 /** Everything that talks to the API server; one part's failure ends all. */
@@ -210,15 +249,37 @@ async function runComponents(config: ClusterConfig, around: WithServer): Promise
       agent.ready.then(agentReady.resolve, agentReady.reject);
       await agent.done;
     },
+    (own) => runOtherNodes(config, server, { signal: own, log }),
     async (own) => {
       await Promise.race([agentReady.promise, untilAborted(own)]);
       own.throwIfAborted();
       const { adminKubeconfig } = paths(config.dataDir);
-      const text = `node ${config.nodeName} is Ready; kubeconfig: ${adminKubeconfig}`;
+      if (config.nodes > 1) {
+        const api = apiAs(server.handle, 'gantry:up', ['system:masters'], 'gantry');
+        const { furtherNodeNames, nodesReady } = await furtherNodes();
+        const sinceMs = systemClock.now() - since();
+        await nodesReady(api, furtherNodeNames(config), { sinceMs, signal: own, log });
+      }
+      const who = config.nodes > 1 ? `${config.nodes} nodes are` : `node ${config.nodeName} is`;
+      const text = `${who} Ready; kubeconfig: ${adminKubeconfig}`;
       report({ type: 'ready', text, elapsedMs: since() });
     },
   ]);
   await running.done;
+}
+
+/** The nodes besides the first, if this machine plays several. */
+async function runOtherNodes(
+  config: ClusterConfig,
+  server: ApiServer,
+  { signal, log }: { signal: AbortSignal; log: Log },
+): Promise<void> {
+  const before = readSettings(config.dataDir)?.furtherNodes ?? [];
+  if (config.nodes === 1 && before.length === 0) return;
+  const { removeSurplusNodes, runFurtherNodes } = await furtherNodes();
+  const api = apiAs(server.handle, 'gantry:up', ['system:masters'], 'gantry');
+  await removeSurplusNodes(api, config);
+  await runFurtherNodes(config, { signal, log: log.child('nodes') });
 }
 
 async function startAgent(

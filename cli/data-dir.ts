@@ -20,6 +20,9 @@ export const paths = (dataDir: string) => ({
   settings: join(dataDir, 'cluster.json'),
   log: join(dataDir, 'log', 'gantry.log'),
   node: (name: string) => join(dataDir, 'node', name),
+  /** Of the further nodes of this machine, which have processes of their own. */
+  nodeRecord: (name: string) => join(dataDir, 'run', `node-${name}.json`),
+  nodeLog: (name: string) => join(dataDir, 'log', `node-${name}.log`),
 });
 
 /** Kubeconfig of a client verb: flag, $KUBECONFIG, the local cluster's, then the user's own. */
@@ -45,7 +48,14 @@ export type ClusterRecord = {
 };
 
 /** What `down` must know even after a crash: names of things outside the data directory. */
-export type ClusterSettings = { networkName: string };
+export type ClusterSettings = {
+  networkName: string;
+  /** Nodes besides the first that this machine runs or ran. */
+  furtherNodes?: readonly string[];
+};
+
+/** One agent process: `startTicks` as in the cluster's record. */
+export type AgentRecord = { pid: number; startTicks: string };
 
 export const writeRecord = (dataDir: string, record: ClusterRecord): void =>
   writeJson(paths(dataDir).record, record);
@@ -58,6 +68,16 @@ export const writeSettings = (dataDir: string, settings: ClusterSettings): void 
 
 export const readSettings = (dataDir: string): ClusterSettings | null =>
   readJson<ClusterSettings>(paths(dataDir).settings);
+
+export const writeAgentRecord = (dataDir: string, name: string, record: AgentRecord): void =>
+  writeJson(paths(dataDir).nodeRecord(name), record);
+
+export const readAgentRecord = (dataDir: string, name: string): AgentRecord | null =>
+  readJson<AgentRecord>(paths(dataDir).nodeRecord(name));
+
+export function removeAgentRecord(dataDir: string, name: string): void {
+  rmSync(paths(dataDir).nodeRecord(name), { force: true });
+}
 
 function writeJson(file: string, value: unknown): void {
   mkdirSync(dirname(file), { recursive: true });

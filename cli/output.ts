@@ -79,7 +79,13 @@ function cellText(cell: unknown): string {
 export async function formatObject(value: unknown, format: 'json' | 'yaml'): Promise<string> {
   if (format === 'json') return `${JSON.stringify(value, null, 4)}\n`;
   const { stringify } = await import('yaml');
-  return stringify(value, { lineWidth: 0, sortMapEntries: true, aliasDuplicateObjects: false });
+  // Readers of YAML 1.1 would take a bare time for a date, and a bare `yes` for true.
+  return stringify(value, {
+    version: '1.1',
+    lineWidth: 0,
+    sortMapEntries: true,
+    aliasDuplicateObjects: false,
+  });
 }
 
 /** `3d4h`, as kubectl prints ages. */

@@ -25,6 +25,13 @@ export const requirements: readonly Requirement[] = [
   },
 ];
 
+/** Besides, when it plays several nodes. */
+const forSeveralNodes: Requirement = {
+  program: 'nsenter',
+  package: 'util-linux',
+  why: 'puts each further node into its own network namespace',
+};
+
 /** Less than this much free space and images or the store would soon fill the disk. */
 const MIN_FREE_BYTES = 512 * 1024 * 1024;
 
@@ -32,6 +39,7 @@ export type PreflightOptions = {
   dataDir: string;
   ports: readonly { port: number; flag: string; use: string }[];
   networkName: string;
+  nodes: number;
   /** The runtime is somebody else's: no containerd of our own is needed. */
   ownRuntime: boolean;
   env: Record<string, string | undefined>;
@@ -41,7 +49,7 @@ export type PreflightOptions = {
 
 /** Everything that stands in the way, each with its way out. Empty when the machine is ready. */
 export async function preflight(options: PreflightOptions): Promise<string[]> {
-  const { dataDir, ports, networkName, ownRuntime, env, platform, uid } = options;
+  const { dataDir, ports, networkName, nodes, ownRuntime, env, platform, uid } = options;
   if (platform !== 'linux') {
     return [
       `pods run on Linux; this is ${platform}. The API server alone works here: ./gantry apiserver`,
@@ -54,7 +62,8 @@ export async function preflight(options: PreflightOptions): Promise<string[]> {
         'The API server alone needs none: ./gantry apiserver --data-dir DIR',
     );
   }
-  const missing = requirements.filter(
+  const needed = nodes > 1 ? [...requirements, forSeveralNodes] : requirements;
+  const missing = needed.filter(
     (r) => (ownRuntime || r.package !== 'containerd') && !isThere(r, env),
   );
   if (missing.length > 0) {

@@ -131,6 +131,33 @@ describe('an application on a real cluster', { skip, concurrency: false }, () =>
     }
   });
 
+  test('gantry does the everyday things too', async () => {
+    const gantry = async (...args: string[]) => {
+      const result = await cluster.gantry(args);
+      assert.equal(result.code, 0, `gantry ${args.join(' ')}: ${result.stderr}`);
+      return result.stdout;
+    };
+    assert.match(await gantry('status'), /Node +e2e-node: Ready/);
+    assert.match(
+      await gantry('get', 'pods', '-o', 'wide'),
+      /^NAME +READY .*\n(.*\n)*shell +1\/1 +Running/m,
+    );
+    assert.equal(await gantry('logs', 'shell'), 'started\n');
+    assert.equal(await gantry('exec', 'pod/shell', '--', 'echo', 'hello'), 'hello\n');
+    const piped = await cluster.gantry(['exec', '-i', 'shell', '--', 'cat'], { input: 'through' });
+    assert.equal(piped.stdout, 'through');
+    const failed = await cluster.gantry(['exec', 'shell', '--', 'sh', '-c', 'exit 7']);
+    assert.equal(failed.code, 7);
+    assert.match(await gantry('describe', 'pod/shell'), /Started container shell/);
+    assert.match(await gantry('rollout', 'history', 'deployment/web'), /^REVISION/);
+    const wrong = await cluster.gantry(['apply', '-f', '-'], {
+      input:
+        'apiVersion: v1\nkind: Service\nmetadata: { name: w }\nspec:\n  ports:\n  - prot: 80\n',
+    });
+    assert.equal(wrong.code, 1);
+    assert.match(wrong.stderr, /stdin:6:5: Service w: unknown field .*prot.*did you mean "port"/);
+  });
+
   test('configuration reaches the pod, and changes follow', async () => {
     await kubectl('create configmap settings --from-literal=colour=green --from-literal=FLAG=on');
     await kubectl('create secret generic keys --from-literal=password=s3cret');

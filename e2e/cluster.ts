@@ -54,7 +54,7 @@ export async function freePort(): Promise<number> {
 }
 
 /** Apart from a cluster that the machine's user may have running. */
-const NETWORK_NAME = 'gantry-e2e';
+export const NETWORK_NAME = 'gantry-e2e';
 export const CLUSTER_CIDR = '10.245.0.0/16';
 export const SERVICE_CIDR = '10.97.0.0/16';
 const NODE_NETWORK = [
@@ -62,8 +62,10 @@ const NODE_NETWORK = [
   ...['--cluster-dns', '10.97.0.10', '--network-name', NETWORK_NAME],
 ];
 
-/** Lays out a cluster without starting it. */
-export async function layOutCluster(): Promise<TestCluster> {
+/** Lays out a cluster without starting it; `upFlags` are added to those of `gantry up`. */
+export async function layOutCluster(
+  options: { upFlags?: readonly string[] } = {},
+): Promise<TestCluster> {
   const dataDir = mkdtempSync('/tmp/gantry-e2e-');
   writeSettings(dataDir, { networkName: NETWORK_NAME });
   const [apiPort, agentPort] = [await freePort(), await freePort()];
@@ -109,6 +111,7 @@ export async function layOutCluster(): Promise<TestCluster> {
         ...['--node-name', nodeName],
         ...['--cluster-cidr', CLUSTER_CIDR, '--service-cluster-ip-range', SERVICE_CIDR],
         ...['--network-name', NETWORK_NAME],
+        ...(options.upFlags ?? []),
       ]),
     down: () => gantry(['down']),
     async destroy() {

@@ -37,8 +37,20 @@ async function run(flags: Flags): Promise<void> {
     );
     removeRecord(dataDir);
   }
+  const { networkName, furtherNodes = [] } = readSettings(dataDir) ?? {};
+  if (furtherNodes.length > 0) {
+    // They outlive a cluster process that was killed.
+    const { endAgent } = await import('#cli/further-nodes.ts');
+    await Promise.all(furtherNodes.map((name) => endAgent(dataDir, name)));
+  }
   const { clearNode } = await import('#node-agent/start.ts');
-  for (const line of await clearNode(dataDir, readSettings(dataDir) ?? {})) console.log(line);
+  const settings = networkName === undefined ? {} : { networkName };
+  for (const line of await clearNode(dataDir, settings)) console.log(line);
+  if (networkName !== undefined && furtherNodes.length > 0) {
+    const { closeNodeSpaces } = await import('#cli/node-spaces.ts');
+    const count = await closeNodeSpaces(networkName);
+    if (count > 0) console.log(`Removed the network namespaces of ${count} nodes.`);
+  }
   if (flags.removeData) {
     rmSync(dataDir, { recursive: true, force: true });
     console.log(`Removed ${dataDir}.`);

@@ -1,8 +1,16 @@
+import { PassThrough, type Readable, type Writable } from 'node:stream';
 import type { Verb } from '#cli/verb.ts';
 import { UserError } from '#cli/verb.ts';
-import { type ClientFlags, clientFlags, withClient } from '#cli/context.ts';
+import { type ClientContext, type ClientFlags, clientFlags, withClient } from '#cli/context.ts';
+import { pods } from '#client/resources.ts';
 
 type Flags = ClientFlags & { container?: string; stdin?: boolean; tty?: boolean };
+
+/**
+ * The stream protocol that every runtime speaks (v4) cannot say that the input has ended. So the
+ * connection is closed when the input has ended and the command has been silent for this long.
+ */
+const QUIET_MS = 500;
 
 export const exec: Verb = {
   name: 'exec',
@@ -15,40 +23,75 @@ export const exec: Verb = {
       .option('-i, --stdin', 'pass standard input')
       .option('-t, --tty', 'with a terminal')
       .action((word: string, words: string[], flags: Flags) =>
-        withClient(flags, async ({ kubeconfig, api, namespace }) => {
-          const name = word.replace(/^pods?\//, '');
-          const { pods } = await import('#client/resources.ts');
-          const pod = await api.get(pods, { namespace, name });
-          const container = flags.container ?? pod.spec.containers[0]?.name ?? '';
-          const client = await import('@kubernetes/client-node');
-          const config = new client.KubeConfig();
-          config.loadFromFile(kubeconfig);
-          const tty = flags.tty === true;
-          if (tty && process.stdin.isTTY) process.stdin.setRawMode(true);
-          process.exitCode = await new Promise<number>((resolve, reject) => {
-            new client.Exec(config)
-              .exec(
-                namespace,
-                name,
-                container,
-                words,
-                process.stdout,
-                tty ? null : process.stderr,
-                flags.stdin ? process.stdin : null,
-                tty,
-                (status) => resolve(exitCode(status)),
-              )
-              .then(
-                (socket) => socket.on('close', () => setImmediate(() => resolve(0))),
-                (error: unknown) => reject(new UserError(`exec failed: ${reasonOf(error)}`)),
-              );
-          });
-          if (process.stdin.isTTY) process.stdin.setRawMode(false);
-          process.stdin.unref();
-        }),
+        withClient(flags, (context) => run(context, word, words, flags)),
       );
   },
 };
+
+async function run(
+  { kubeconfig, api, namespace }: ClientContext,
+  word: string,
+  command: string[],
+  flags: Flags,
+): Promise<void> {
+  const name = word.replace(/^pods?\//, '');
+  const pod = await api.get(pods, { namespace, name });
+  const container = flags.container ?? pod.spec.containers[0]?.name ?? '';
+  const client = await import('@kubernetes/client-node');
+  const config = new client.KubeConfig();
+  config.loadFromFile(kubeconfig);
+  const tty = flags.tty === true;
+  if (tty && process.stdin.isTTY) process.stdin.setRawMode(true);
+  const output = { lastAt: Date.now() };
+  const input = flags.stdin ? inputOf(process.stdin, output) : null;
+  const { promise: exited, resolve } = Promise.withResolvers<number>();
+  try {
+    const socket = await new client.Exec(config).exec(
+      namespace,
+      name,
+      container,
+      command,
+      noted(process.stdout, output),
+      tty ? null : noted(process.stderr, output),
+      input,
+      tty,
+      (status) => resolve(exitCode(status)),
+    );
+    // The status comes before the close; a connection that ends without one ended with our input.
+    socket.on('close', () => setImmediate(() => resolve(0)));
+  } catch (error) {
+    throw new UserError(`exec failed: ${reasonOf(error)}`, { cause: error });
+  }
+  process.exitCode = await exited;
+  if (process.stdin.isTTY) process.stdin.setRawMode(false);
+  // A pipe or terminal that stays open must not keep this process.
+  process.stdin.destroy();
+}
+
+/** Passes input on, and its end only after the command has fallen silent. */
+function inputOf(stdin: Readable, output: { lastAt: number }): PassThrough {
+  const passed = new PassThrough();
+  stdin.on('data', (chunk: Buffer) => passed.write(chunk));
+  stdin.once('end', () => {
+    output.lastAt = Date.now();
+    const timer = setInterval(() => {
+      if (Date.now() - output.lastAt < QUIET_MS) return;
+      clearInterval(timer);
+      passed.end();
+    }, QUIET_MS / 5);
+  });
+  return passed;
+}
+
+/** The stream, with the time of its last write noted. */
+function noted(stream: Writable, output: { lastAt: number }): Writable {
+  const passed = new PassThrough();
+  passed.on('data', (chunk: Buffer) => {
+    output.lastAt = Date.now();
+    stream.write(chunk);
+  });
+  return passed;
+}
 
 type ExecStatus = {
   status?: string;
@@ -60,7 +103,7 @@ function exitCode(status: ExecStatus): number {
   if (status.status === 'Success') return 0;
   const code = status.details?.causes?.find((c) => c.reason === 'ExitCode')?.message;
   if (code !== undefined) return Number(code);
-  console.error(status.message ?? 'exec failed');
+  console.error(`error: ${status.message ?? 'the command could not be run'}`);
   return 1;
 }
 

@@ -37,7 +37,9 @@ async function run(
       forward
         .portForward(context.namespace, pod, [port], socket, null, socket)
         .catch((error: unknown) => {
-          console.error(`connection to ${pod}:${port} failed: ${String(error)}`);
+          console.error(
+            `connection to ${pod}:${port} failed: ${String((error as { message?: unknown } | null)?.message ?? error)}`,
+          );
           socket.destroy();
         });
     });

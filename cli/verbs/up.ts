@@ -3,7 +3,13 @@ import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Command } from 'commander';
 import { createLog, errorText } from '#base/log.ts';
-import { type ClusterConfig, clusterConfig, type ClusterFlags, runCluster } from '#cli/cluster.ts';
+import {
+  type ClusterConfig,
+  clusterConfig,
+  type ClusterFlags,
+  DEFAULT_NODE_NETWORK,
+  runCluster,
+} from '#cli/cluster.ts';
 import { dataDirOf, paths, readRecord } from '#cli/data-dir.ts';
 import { preflight } from '#cli/preflight.ts';
 import { isSameProcess } from '#cli/process.ts';
@@ -31,6 +37,8 @@ export const up: Verb = {
       .option('--service-cluster-ip-range <cidr>', 'addresses of Services', '10.96.0.0/16')
       .option('--scheduling-profile <name>', 'pack (fill nodes) or spread', 'pack')
       .option('--network-name <name>', "names the pods' bridge and the nftables table", 'gantry')
+      .option('--nodes <count>', 'nodes on this machine (default: as at the last start, else 1)')
+      .option('--node-network <cidr>', 'addresses of nodes besides the first', DEFAULT_NODE_NETWORK)
       .option('--foreground', 'stay in the foreground; end with Ctrl-C')
       .option('--timeout <seconds>', 'give up waiting for Ready', '120')
       .action((flags: Flags) => run(flags));
@@ -52,6 +60,7 @@ async function run(flags: Flags): Promise<void> {
       { port: config.agentPort, flag: '--kubelet-port', use: 'node agent' },
     ],
     networkName: config.networkName,
+    nodes: config.nodes,
     ownRuntime: config.runtimeEndpoint === undefined,
     env: process.env,
     platform: process.platform,
