@@ -16,6 +16,7 @@ import { nodeLifecycleController } from '#controllers/node-lifecycle-controller.
 import { podGcController } from '#controllers/pod-gc-controller.ts';
 import { replicaSetController } from '#controllers/replicaset-controller.ts';
 import { replicationController } from '#controllers/replication-controller.ts';
+import { resourceQuotaController } from '#controllers/resourcequota-controller.ts';
 import { rootCaController } from '#controllers/root-ca-controller.ts';
 import { serviceAccountController } from '#controllers/serviceaccount-controller.ts';
 import { statefulSetController } from '#controllers/statefulset-controller.ts';
@@ -44,6 +45,7 @@ export const controllers: readonly ControllerDefinition[] = [
   podGcController,
   horizontalPodAutoscalerController,
   disruptionController,
+  resourceQuotaController,
   clusterRoleAggregationController,
   garbageCollectorController,
 ];

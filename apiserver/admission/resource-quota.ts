@@ -6,6 +6,7 @@ import {
   type Quantity,
   subtractQuantity,
 } from '#api/quantity.ts';
+import { isCounted, unsaidResources, type Usage, usageOf } from '#api/quota-usage.ts';
 import { forbiddenError } from '#api/status.ts';
 import type { Pod, ResourceQuota } from '#api/types.ts';
 import type {
@@ -13,7 +14,6 @@ import type {
   AdmissionRequest,
   AdmissionRule,
 } from '#apiserver/admission-rule.ts';
-import { isCounted, unsaidResources, type Usage, usageOf } from '#apiserver/quota-usage.ts';
 
 const ZERO = parseQuantity('0');
 /** Kinds whose cost can change after creation. */

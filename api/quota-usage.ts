@@ -48,6 +48,8 @@ export function usageOf(kind: Kind, object: KubeObject): Usage {
 }
 
 function addPod(usage: Usage, pod: Pod): void {
+  // What has ended takes nothing any more, but the object is still there to be counted.
+  if (pod.status?.phase === 'Succeeded' || pod.status?.phase === 'Failed') return;
   usage.set('pods', ONE);
   const { spec } = pod;
   const containers = [...spec.containers, ...(spec.initContainers ?? [])];
