@@ -6,9 +6,11 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { failure } from '#api/status.ts';
 import { clusterConfig, clusterDnsIp, defaultNodeIp } from '#cli/cluster.ts';
-import { kubeconfigCandidates } from '#cli/data-dir.ts';
+import { kubeconfigCandidates, writeSettings } from '#cli/data-dir.ts';
 import { explainFailure, pathSegments } from '#cli/explain-failure.ts';
+import { furtherNodeNames } from '#cli/further-nodes.ts';
 import { parseManifest } from '#cli/manifest.ts';
+import { addressIn, overlaps } from '#cli/node-spaces.ts';
 import { age, formatRows, formatTable } from '#cli/output.ts';
 import { preflight } from '#cli/preflight.ts';
 import { isSameProcess, startTicks } from '#cli/process.ts';
@@ -92,6 +94,16 @@ describe('mistakes in a manifest are told by file, line and column', () => {
       explainFailure(error, manifest),
       'pod.yaml:6:5: Pod a: unknown field "spec.containers[0].nmae"; did you mean "name"?',
     );
+  });
+  test('fields that server-side apply does not know, named by their keys', () => {
+    assert.ok(manifest);
+    const text =
+      'failed to create typed patch object: errors:\n  .spec.containers[name="x"].nmae: field not declared in schema\n' +
+      '  .spec.containerz: field not declared in schema';
+    assert.deepEqual(explainFailure(failure(500, '', text), manifest).split('\n'), [
+      'pod.yaml:6:5: Pod a: unknown field "spec.containers[0].nmae"; did you mean "name"?',
+      'pod.yaml:4:1: Pod a: unknown field "spec.containerz"; did you mean "containers"?',
+    ]);
   });
   test('broken rules at the field, or at the nearest thing around it', () => {
     assert.ok(manifest);
@@ -250,6 +262,37 @@ test('the kubeconfig: flag, environment, local cluster, the user', () => {
   assert.equal(kubeconfigCandidates(undefined, {}, '/d')[0], '/d/admin.kubeconfig');
 });
 
+test('without --nodes a cluster has as many as at its last start', () => {
+  const dataDir = mkdtempSync(join(tmpdir(), 'gantry-cli-'));
+  try {
+    const flags = {
+      securePort: '6443',
+      kubeletPort: '10250',
+      nodeName: 'n',
+      nodeIp: '10.0.0.1',
+      clusterCidr: '10.244.0.0/16',
+      serviceClusterIpRange: '10.96.0.0/16',
+      schedulingProfile: 'pack',
+      networkName: 'gantry',
+    };
+    assert.equal(clusterConfig(dataDir, flags, {}).nodes, 1);
+    const three = clusterConfig(dataDir, { ...flags, nodes: '3' }, {});
+    assert.deepEqual(furtherNodeNames(three), ['n-2', 'n-3']);
+    writeSettings(dataDir, { networkName: 'gantry', furtherNodes: ['n-2', 'n-3'] });
+    assert.equal(clusterConfig(dataDir, flags, {}).nodes, 3);
+    assert.equal(clusterConfig(dataDir, { ...flags, nodes: '1' }, {}).nodes, 1);
+  } finally {
+    rmSync(dataDir, { recursive: true });
+  }
+});
+
+test('addresses of further nodes, and networks in the way', () => {
+  assert.equal(addressIn('10.243.7.0/24', 3), '10.243.7.3');
+  assert.ok(overlaps('10.243.7.0/24', '10.243.0.0/16'));
+  assert.ok(overlaps('10.243.7.9', '10.243.7.0/24'));
+  assert.ok(!overlaps('10.243.6.0/24', '10.243.7.0/24'));
+});
+
 test('flags of up are checked', () => {
   const flags = {
     securePort: '6443',
@@ -273,6 +316,13 @@ test('flags of up are checked', () => {
     () => clusterConfig('/d', { ...flags, networkName: 'A B' }, {}),
     /--network-name takes/,
   );
+  for (const [wrong, complaint] of [
+    [{ nodes: '0' }, /--nodes takes a number between 1 and 250, not "0"/],
+    [{ nodes: 'x' }, /--nodes takes a number/],
+    [{ nodes: '2', containerRuntimeEndpoint: 'unix:///s' }, /not both/],
+    [{ nodeNetwork: '10.1.2.3/24' }, /--node-network takes/],
+  ] as const)
+    assert.throws(() => clusterConfig('/d', { ...flags, ...wrong }, {}), complaint);
   assert.equal(clusterDnsIp('10.96.0.0/16'), '10.96.0.10');
   assert.throws(() => clusterDnsIp('fd00::/112'), /takes an IPv4 range/);
 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Node } from '#api/types.ts';
-import { routeChanges, wantedRoutes } from './node-routes.ts';
+import { metricOf, routeChanges, wantedRoutes } from './node-routes.ts';
 
 const node = (name: string, podCIDRs: string[], address?: string): Node => ({
   metadata: { name },
@@ -31,11 +31,16 @@ test('only what differs is changed, and what is gone is removed first', () => {
     ['10.244.2.0/24', '192.0.2.99'],
   ]);
   assert.deepEqual(
-    routeChanges(current, wanted).map((args) => args.join(' ')),
+    routeChanges(current, wanted, '7').map((args) => args.join(' ')),
     [
-      'route delete 10.244.3.0/24 proto 117',
-      'route replace 10.244.2.0/24 via 192.0.2.99 proto 117',
+      'route delete 10.244.3.0/24 proto 117 metric 7',
+      'route replace 10.244.2.0/24 via 192.0.2.99 proto 117 metric 7',
     ],
   );
-  assert.deepEqual(routeChanges(wanted, wanted), []);
+  assert.deepEqual(routeChanges(wanted, wanted, '7'), []);
+});
+
+test('two networks of one machine can be told apart', () => {
+  assert.notEqual(metricOf('gantry'), metricOf('gantry-e2e'));
+  assert.match(metricOf('gantry'), /^\d{7,10}$/);
 });

@@ -25,7 +25,7 @@ import { type NodeFacts, tableSkeleton } from './service-table.ts';
 
 /** Changes that come together are written together: a rolling update comes in bursts. */
 const GATHER_MS = 10;
-/** How often a look is taken whether our table is still there. */
+/** How often a look is taken whether our table and routes are still there. */
 const VERIFY_MS = 60_000;
 const DNS_PORT = 53;
 const RETRY = { initialMs: 500, maxMs: 30_000 };
@@ -94,7 +94,7 @@ export async function startNetwork(
   const writer = createNftWriter({ table: tableOf(name), skeleton, command: ['nft'], log });
   const ready = Promise.withResolvers<void>();
   ready.promise.catch(() => {});
-  const context: Context = { informers, node, writer, log, clock, onReady: ready.resolve };
+  const context: Context = { name, informers, node, writer, log, clock, onReady: ready.resolve };
   const running = runTogether(signal, [
     (until) => keepRules(context, until),
     (until) => keepTable(context, until),
@@ -127,7 +127,7 @@ async function startDns(
 /** Takes away what `startNetwork` put into the kernel. For a clean stop; idempotent. */
 export async function removeNetwork(name: string = DEFAULT_NAME): Promise<void> {
   await removeTable(['nft'], tableOf(name));
-  await applyRoutes(new Map());
+  await applyRoutes(name, new Map());
   await removeBridge(`${name}0`);
 }
 
@@ -136,6 +136,10 @@ function tableOf(name: string): { family: 'ip'; name: string } {
 }
 
 type Context = {
+  /** Of the network. */
+  name: string;
+  /** Last written. */
+  routes?: ReadonlyMap<string, string>;
   informers: Informers;
   node: NodeFacts;
   writer: NftWriter;
@@ -191,23 +195,23 @@ async function keepRules(context: Context, signal: AbortSignal): Promise<void> {
   }
 }
 
-/** Puts the table back when somebody flushes the whole ruleset of the machine. */
-async function keepTable({ writer, log, clock }: Context, signal: AbortSignal): Promise<void> {
+/** Puts back the table and the routes when somebody flushed those of the whole machine. */
+async function keepTable(context: Context, signal: AbortSignal): Promise<void> {
+  const { name, writer, log, clock } = context;
   while (!signal.aborted) {
     await clock.sleep(VERIFY_MS, { signal });
-    await writer
-      .verify()
-      .catch((error: unknown) =>
-        log.error('cannot restore the rules', { error: errorText(error) }),
-      );
+    try {
+      await writer.verify();
+      if (context.routes) await applyRoutes(name, context.routes);
+    } catch (error) {
+      log.error('cannot restore rules or routes', { error: errorText(error) });
+    }
   }
 }
 
 /** Routes to the pods of the other nodes, which are expected in the same network segment. */
-async function keepRoutes(
-  { informers, node, log, clock }: Context,
-  signal: AbortSignal,
-): Promise<void> {
+async function keepRoutes(context: Context, signal: AbortSignal): Promise<void> {
+  const { name, informers, node, log, clock } = context;
   const nodeInformer = informers.of(nodes);
   const changes = changeSignal(signal);
   nodeInformer.onChange(changes.notify);
@@ -219,9 +223,10 @@ async function keepRoutes(
     const text = JSON.stringify([...wanted].sort(([a], [b]) => (a < b ? -1 : 1)));
     try {
       // Nodes change at every heartbeat, their addresses hardly ever.
-      if (text !== written && (await applyRoutes(wanted)) > 0)
+      if (text !== written && (await applyRoutes(name, wanted)) > 0)
         log.info('wrote node routes', { text });
       written = text;
+      context.routes = wanted;
       failures = 0;
     } catch (error) {
       failures += 1;
