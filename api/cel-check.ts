@@ -13,7 +13,7 @@ import {
   listOf,
   mapOf,
   NULL,
-  type ObjectType,
+  type StructTypes,
   optionalOf,
   parseType,
   STRING,
@@ -31,7 +31,7 @@ export type Scope = {
   variables: ReadonlyMap<string, CelType>;
   functions: Functions;
   /** Object types that `Name{field: value}` may construct. */
-  structs?: ReadonlyMap<string, ObjectType>;
+  structs?: StructTypes;
 };
 
 /** What a name or call was found to mean. */

@@ -2,7 +2,7 @@ import { ACCUMULATOR, type Expr, type Fold } from '#api/cel-ast.ts';
 import type { Checked } from '#api/cel-check.ts';
 import { callCost } from '#api/cel-cost.ts';
 import type { Overload } from '#api/cel-function.ts';
-import type { CelType, ObjectType } from '#api/cel-types.ts';
+import type { CelType, StructTypes } from '#api/cel-types.ts';
 import {
   CelError,
   CelList,
@@ -44,17 +44,13 @@ const STRUCT_COST = 40;
 
 type Plan = {
   checked: Checked;
-  structs: ReadonlyMap<string, ObjectType> | undefined;
+  structs: StructTypes | undefined;
   /** Names of loop variables that are in scope; the index is the slot. */
   slots: readonly string[];
 };
 
 /** Turns a checked expression into a function. */
-export function planCel(
-  expr: Expr,
-  checked: Checked,
-  structs: ReadonlyMap<string, ObjectType> | undefined,
-): Step {
+export function planCel(expr: Expr, checked: Checked, structs: StructTypes | undefined): Step {
   return plan(expr, { checked, structs, slots: [] });
 }
 

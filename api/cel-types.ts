@@ -39,11 +39,17 @@ export type ScalarKind =
   | 'timestamp'
   | 'uint';
 
+/** Fields of an object; a type may know every name there can be. */
+export type FieldTypes = Pick<ReadonlyMap<string, CelType>, 'get' | 'keys'>;
+
+/** Types that `Name{field: value}` makes; there may be one for every name there can be. */
+export type StructTypes = { get(name: string): ObjectType | undefined };
+
 /** An object with declared fields, by their CEL names. */
 export type ObjectType = {
   kind: 'object';
   name: string;
-  fields: ReadonlyMap<string, CelType>;
+  fields: FieldTypes;
   /** The JSON name of a field, where it differs from the CEL name. */
   jsonNames?: ReadonlyMap<string, string>;
 } & Sized;

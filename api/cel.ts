@@ -12,7 +12,7 @@ import { operators } from '#api/cel-std.ts';
 import { stringFunctions } from '#api/cel-strings.ts';
 import { textKindFunctions } from '#api/cel-text-kinds.ts';
 import { timeFunctions } from '#api/cel-time.ts';
-import { type CelType, formatType, type ObjectType, sameType } from '#api/cel-types.ts';
+import { type CelType, formatType, sameType, type StructTypes } from '#api/cel-types.ts';
 import { CelError, fromJson, isValue, type Value } from '#api/cel-values.ts';
 
 /**
@@ -27,7 +27,7 @@ export type CelEnvironment = {
   /** Default: `kubernetesFunctions`. */
   functions?: Functions;
   /** Object types that expressions may construct: `Object{spec: Object.spec{…}}`. */
-  structs?: ReadonlyMap<string, ObjectType>;
+  structs?: StructTypes;
 };
 
 export type CelProgram = {
@@ -96,11 +96,9 @@ function failed(source: string, problems: readonly { at: number; message: string
   return { ok: false, error: problems.map((one) => renderProblem(source, one)).join('\n') };
 }
 
-/** Whether a program gives one of `wanted`; what is only known at run time passes as well. */
-export function gives(program: CelProgram, ...wanted: readonly CelType[]): boolean {
-  const { type } = program;
-  return type.kind === 'dyn' || wanted.some((one) => sameType(one, type));
-}
+/** Whether a program gives exactly one of `wanted`; what is only known at run time does not pass. */
+export const gives = (program: CelProgram, ...wanted: readonly CelType[]): boolean =>
+  wanted.some((one) => sameType(one, program.type));
 
 /** As in `must evaluate to bool but got int`. */
 export const resultType = (program: CelProgram): string => formatType(program.type);

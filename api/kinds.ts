@@ -1,4 +1,11 @@
+import { mutatingAdmissionPolicyBinding } from '#api/admissionregistration/mutating-admission-policy-binding.ts';
+import { mutatingAdmissionPolicy } from '#api/admissionregistration/mutating-admission-policy.ts';
+import { mutatingWebhookConfiguration } from '#api/admissionregistration/mutating-webhook-configuration.ts';
+import { validatingAdmissionPolicyBinding } from '#api/admissionregistration/validating-admission-policy-binding.ts';
+import { validatingAdmissionPolicy } from '#api/admissionregistration/validating-admission-policy.ts';
+import { validatingWebhookConfiguration } from '#api/admissionregistration/validating-webhook-configuration.ts';
 import { customResourceDefinition } from '#api/apiextensions/custom-resource-definition.ts';
+import { apiService } from '#api/apiregistration/api-service.ts';
 import { controllerRevision } from '#api/apps/controller-revision.ts';
 import { daemonSet } from '#api/apps/daemon-set.ts';
 import { deployment } from '#api/apps/deployment.ts';
@@ -81,6 +88,7 @@ export const builtinKinds: readonly Kind[] = [
   secret,
   serviceAccount,
   service,
+  apiService,
   controllerRevision,
   daemonSet,
   deployment,
@@ -115,6 +123,12 @@ export const builtinKinds: readonly Kind[] = [
   storageClass,
   volumeAttachment,
   volumeAttributesClass,
+  mutatingAdmissionPolicy,
+  mutatingAdmissionPolicyBinding,
+  mutatingWebhookConfiguration,
+  validatingAdmissionPolicy,
+  validatingAdmissionPolicyBinding,
+  validatingWebhookConfiguration,
   priorityClass,
   lease,
   runtimeClass,
