@@ -18,9 +18,9 @@ export function explainFailure(error: StatusError, manifest: ManifestObject): st
       .join('\n');
   }
   const unknown = [...error.message.matchAll(/unknown field "([^"]+)"/g)].map((m) => m[1] ?? '');
-  const undeclared = [
-    ...error.message.matchAll(/\.([\w.[\]]+): field not declared in schema/g),
-  ].map((m) => m[1] ?? '');
+  const undeclared = [...error.message.matchAll(UNDECLARED)].map((m) =>
+    plainPath(m[1] ?? '', object),
+  );
   const wrong = [...unknown, ...undeclared];
   if (wrong.length > 0) {
     return wrong
@@ -32,6 +32,43 @@ export function explainFailure(error: StatusError, manifest: ManifestObject): st
       .join('\n');
   }
   return `${placeOf(manifest, [])}: ${title}: ${error.message}`;
+}
+
+/** How server-side apply names a field: `.spec.ports[port=80,protocol="TCP"].prot`. */
+const UNDECLARED = /(?:^|\s)\.((?:[^\s:[\]]|\[[^\]]*\])+): field not declared in schema/g;
+
+/** The same path with places instead of keys: `spec.ports[0].prot`. */
+function plainPath(path: string, object: unknown): string {
+  let value: unknown = object;
+  let plain = '';
+  for (const [part, name, keys] of path.matchAll(/([^.[\]]+)|\[([^\]]*)\]/g)) {
+    if (name !== undefined) {
+      value = (value as Record<string, unknown> | undefined)?.[name];
+      plain += plain === '' ? name : `.${name}`;
+    } else if (Array.isArray(value)) {
+      const index = indexOf(value, keys ?? '');
+      value = value[index];
+      plain += `[${index}]`;
+    } else {
+      plain += part;
+    }
+  }
+  return plain;
+}
+
+/** The item that says nothing else than the keys (defaults need not be written); the first if none. */
+function indexOf(items: readonly unknown[], keys: string): number {
+  if (/^\d+$/.test(keys)) return Number(keys);
+  const wanted = [...keys.matchAll(/([^=,]+)=("[^"]*"|[^,]*)/g)].map(
+    ([, key = '', text = '']) => [key, text.replaceAll('"', '')] as const,
+  );
+  const found = items.findIndex((item) =>
+    wanted.every(([key, text]) => {
+      const said = (item as Record<string, unknown> | null)?.[key];
+      return said === undefined || String(said) === text;
+    }),
+  );
+  return Math.max(0, found);
 }
 
 /** `spec.containers[0].name` → ['spec', 'containers', 0, 'name']; keys may stand in brackets. */
