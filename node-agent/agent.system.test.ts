@@ -412,6 +412,102 @@ run('a dead sandbox is replaced; a deadline ends a pod; too much is refused', as
   for (const name of ['sandboxed', 'late', 'huge']) await until(name, gone);
 });
 
+run('a pod is resized in place, by a restart, or later', async () => {
+  const gib = 1024 ** 3;
+  const policy = [{ resourceName: 'memory', restartPolicy: 'RestartContainer' }];
+  const sized = (cpu: string, memory: string) => ({
+    requests: { cpu, memory },
+    limits: { cpu, memory },
+  });
+  await create('sized', {
+    containers: [
+      sh(forever, { resources: sized('100m', '32Mi') }),
+      sh(forever, { name: 'other', resources: sized('100m', '32Mi'), resizePolicy: policy }),
+    ],
+  });
+  const before = await until('sized', isReady);
+  const resize = (name: string, sizes: object) =>
+    server.call(
+      'PATCH',
+      `${PODS}/sized/resize`,
+      { spec: { containers: [{ name, resources: sizes }] } },
+      {
+        'content-type': 'application/strategic-merge-patch+json',
+      },
+    );
+  const of = (pod: Pod | undefined, name: string) =>
+    pod?.status?.containerStatuses?.find((c) => c.name === name);
+  const condition = (pod: Pod | undefined, type: string) =>
+    pod?.status?.conditions?.find((c) => c.type === type);
+  const answer = await resize('main', sized('200m', '64Mi'));
+  assert.equal(answer.code, 200, answer.text);
+  const resized = await until(
+    'sized',
+    (pod) =>
+      of(pod, 'main')?.resources?.limits?.['memory'] === '64Mi' &&
+      !condition(pod, 'PodResizeInProgress'),
+  );
+  assert.equal(of(resized, 'main')?.containerID, of(before, 'main')?.containerID);
+  assert.equal(of(resized, 'main')?.restartCount, 0);
+  assert.deepEqual(of(resized, 'main')?.allocatedResources, { cpu: '200m', memory: '64Mi' });
+  assert.equal(resized.status?.observedGeneration, resized.metadata.generation);
+  const read = (file: string): string =>
+    execFileSync('sh', [
+      '-c',
+      `cat /sys/fs/cgroup/memory/gantry/n1-*/kubepods/pod${before.metadata.uid}/${file}/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/gantry/n1-*/kubepods/pod${before.metadata.uid}/${file}/memory.max`,
+    ])
+      .toString()
+      .trim();
+  const id = of(before, 'main')?.containerID?.replace('containerd://', '') ?? '';
+  assert.equal(read(id), String(64 * 1024 ** 2));
+  assert.equal(read('.'), String(96 * 1024 ** 2));
+
+  await resize('other', sized('100m', '48Mi'));
+  const restarted = await until(
+    'sized',
+    (pod) => of(pod, 'other')?.restartCount === 1 && isReady(pod),
+  );
+  assert.equal(of(restarted, 'other')?.resources?.limits?.['memory'], '48Mi');
+  assert.equal(of(restarted, 'main')?.restartCount, 0);
+  assert.equal(read('.'), String(112 * 1024 ** 2));
+
+  const huge = sized('200m', `${64 * 1024}Gi`);
+  await resize('main', huge);
+  const refused = await until('sized', (pod) => condition(pod, 'PodResizePending') !== undefined);
+  assert.equal(condition(refused, 'PodResizePending')?.reason, 'Infeasible');
+  assert.deepEqual(of(refused, 'main')?.resources, sized('200m', '64Mi'));
+  await resize('main', sized('200m', '64Mi'));
+  await until('sized', (pod) => condition(pod, 'PodResizePending') === undefined);
+
+  const { body } = await server.call('GET', '/api/v1/nodes/n1');
+  const { allocatable } = (body as unknown as { status: { allocatable: { memory: string } } })
+    .status;
+  const totalKi = Number.parseInt(allocatable.memory, 10);
+  const most = Math.floor((totalKi * 1024) / gib) > 1 ? totalKi - 400 * 1024 : totalKi;
+  await create('hog', {
+    containers: [sh(forever, { resources: { requests: { memory: `${most}Ki` } } })],
+  });
+  await until('hog', isReady);
+  await resize('main', sized('200m', '500Mi'));
+  const deferred = await until('sized', (pod) => condition(pod, 'PodResizePending') !== undefined);
+  assert.equal(condition(deferred, 'PodResizePending')?.reason, 'Deferred');
+  await node.restart();
+  assert.equal(condition(await until('sized', isReady), 'PodResizePending')?.reason, 'Deferred');
+  await remove('hog');
+  const last = await until(
+    'sized',
+    (pod) =>
+      of(pod, 'main')?.resources?.limits?.['memory'] === '500Mi' &&
+      !condition(pod, 'PodResizeInProgress'),
+  );
+  assert.equal(condition(last, 'PodResizePending'), undefined);
+  assert.equal(of(last, 'main')?.restartCount, 0);
+  for (const name of ['sized', 'hog']) {
+    await remove(name);
+    await until(name, gone);
+  }
+});
+
 run('mounted objects follow the API; a token is there; a dead containerd comes back', async () => {
   await put('configmaps', { metadata: { name: 'live' }, data: { v: 'one' } });
   await create(

@@ -100,6 +100,7 @@ function announce(ctx: StepContext, name: string, reason: KillReason): void {
     startup: `Container ${name} failed startup probe, will be restarted`,
     changed: `Container ${name} definition changed, will be restarted`,
     postStart: `FailedPostStartHook: container ${name} will be restarted`,
+    resized: `Container ${name} resize requires restart`,
     'sandbox-gone': `Pod sandbox changed, container ${name} will be killed and re-created`,
   };
   tell(ctx, { type: 'Normal', reason: 'Killing', message: messages[reason] }, name);

@@ -16,6 +16,35 @@ export const cpuShares = (milli: number): number =>
 export const cpuQuota = (milli: number): number =>
   Math.max(MIN_QUOTA_US, Math.round((milli * PERIOD_US) / 1000));
 
+/** What of a container's resources can be changed while it runs; -1 is unlimited. */
+export type ContainerLimits = { cpuShares: number; cpuQuota: number; memoryLimitInBytes: number };
+
+const UNLIMITED = -1;
+
+/** The limits of a container as its resources say. */
+export function containerLimits({ resources }: Pick<Container, 'resources'>): ContainerLimits {
+  const limits = amountsOf(resources?.limits);
+  const cpuLimit = limits.get('cpu');
+  return {
+    cpuShares: cpuShares(amountsOf(resources?.requests).get('cpu') ?? cpuLimit ?? 0),
+    cpuQuota: cpuLimit ? cpuQuota(cpuLimit) : UNLIMITED,
+    memoryLimitInBytes: limits.get('memory') || UNLIMITED,
+  };
+}
+
+/** The limits of a container as its runtime reports them; undefined when it does not. */
+export function reportedLimits(
+  resources: LinuxContainerResources | null | undefined,
+): ContainerLimits | undefined {
+  if (!resources?.cpuShares) return undefined;
+  const limit = (value: number | undefined): number => (value && value > 0 ? value : UNLIMITED);
+  return {
+    cpuShares: resources.cpuShares,
+    cpuQuota: limit(resources.cpuQuota),
+    memoryLimitInBytes: limit(resources.memoryLimitInBytes),
+  };
+}
+
 export type ResourceFacts = { memoryCapacityBytes: number; cgroupVersion: 1 | 2 };
 
 /** What the kernel shall give and deny a container. */

@@ -13,6 +13,7 @@ import {
   restartAtMs,
   restarts,
 } from '#node-agent/pod-observation.ts';
+import { unsizedContainers } from '#node-agent/pod-resize.ts';
 
 /** What a node knows of itself, for its pods' status. `idPrefix` is the runtime: containerd. */
 export type HostFacts = { ips: readonly string[]; idPrefix: string };
@@ -67,11 +68,24 @@ export function containerStatus(
     restartCount: record.attempt,
     state,
     lastState: last ? { terminated: terminated(last, id(last)) } : {},
-    ...(spec.resources && running ? { resources: spec.resources } : {}),
+    ...shownResources(o, container, running),
     ...(spec.resources?.requests && running ? { allocatedResources: spec.resources.requests } : {}),
     ...(record.user ? { user: { linux: record.user } } : {}),
     ...volumeMounts(container),
   };
+}
+
+/** While a resize is on its way, the resources that still hold. */
+function shownResources(
+  o: PodObservation,
+  { spec }: PodContainer,
+  running: boolean,
+): Pick<ContainerStatus, 'resources'> {
+  if (!running) return {};
+  const unsized = unsizedContainers(o).some(({ container }) => container.spec.name === spec.name);
+  const reported = unsized ? reportedStatus(o.pod, spec.name)?.resources : undefined;
+  const resources = reported ?? spec.resources;
+  return resources ? { resources } : {};
 }
 
 function volumeMounts({ spec }: PodContainer): Pick<ContainerStatus, 'volumeMounts'> {

@@ -9,6 +9,7 @@ import type { DnsFacts } from '#node-agent/dns-config.ts';
 import type { RunHandler } from '#node-agent/handlers.ts';
 import type { Images } from '#node-agent/images.ts';
 import type { PodPaths } from '#node-agent/pod-files.ts';
+import type { ResizePending } from '#node-agent/pod-resize.ts';
 import type { PodRuntimes } from '#node-agent/pod-runtimes.ts';
 import type { VolumeServices } from '#node-agent/pod-volumes.ts';
 import type { Probes } from '#node-agent/probes.ts';
@@ -50,6 +51,8 @@ export type NodeServices = {
   sandboxSlots: Slots;
   /** Why pods with a network of their own cannot be made now. */
   networkProblem: () => string | undefined;
+  /** Why the node cannot grant what a pod asks for beside its other pods; undefined when it can. */
+  judgeResize: (pod: Pod) => ResizePending | undefined;
   /** The runtime's handler for a pod's RuntimeClass; '' is its default. */
   runtimeHandler: (pod: Pod) => string;
 };

@@ -1,4 +1,5 @@
 import type { Container, ContainerStatus, Pod } from '#api/types.ts';
+import type { ContainerLimits } from '#node-agent/container-resources.ts';
 
 /**
  * Everything the agent knows about one pod at one moment: what pod-plan.ts decides from and
@@ -28,6 +29,16 @@ export type PodObservation = {
   stoppedSandboxes: ReadonlySet<string>;
   /** Volumes unmounted and cgroups removed after the end. */
   released: boolean;
+  /** `pod` has the resources that were granted; here is how far a wish for others has come. */
+  resize?: ResizeState | undefined;
+};
+
+export type ResizeState = {
+  /** Why the wish has not been granted yet. */
+  pending?: { reason: 'Deferred' | 'Infeasible'; message: string } | undefined;
+  /** By container id: limits that the runtime has taken since the agent started. */
+  sent: ReadonlyMap<string, ContainerLimits>;
+  failure?: { message: string; retryAtMs: number } | undefined;
 };
 
 /** Newest first, by attempt. */
@@ -63,6 +74,8 @@ export type ContainerRecord = {
   /** Crash back-off to respect after this attempt ends. */
   restartDelayMs: number;
   logPath: string;
+  /** Absent where the runtime does not tell. */
+  limits?: ContainerLimits | undefined;
   user?: { uid: number; gid: number; supplementalGroups: number[] } | undefined;
 };
 

@@ -358,6 +358,11 @@ function act(o: PodObservation, step: PodStep, random: () => number): PodObserva
     }
     case 'kill-container':
       return change(step.record.id, { state: 'exited', exitCode: 137, finishedAtMs: o.now });
+    case 'resize':
+      return step.containers.reduce((w, { record: r, limits }) => {
+        const list = w.runtime.containers.map((c) => (c.id === r.id ? { ...c, limits } : c));
+        return { ...w, runtime: { sandboxes, containers: list } };
+      }, o);
     case 'remove-container':
       return {
         ...o,

@@ -1,3 +1,5 @@
+import { isDeepStrictEqual } from 'node:util';
+import { containerLimits } from '#node-agent/container-resources.ts';
 import {
   activeDeadlineMs,
   type ContainerKind,
@@ -18,6 +20,7 @@ import {
   type Stop,
   stopOf,
 } from '#node-agent/pod-observation.ts';
+import { type UnsizedContainer, unsizedContainers } from '#node-agent/pod-resize.ts';
 
 /** Why a container is told to stop; each has its own words in the Killing event. */
 export type KillReason =
@@ -26,6 +29,7 @@ export type KillReason =
   | 'startup'
   | 'changed'
   | 'postStart'
+  | 'resized'
   | 'sandbox-gone';
 
 /** One thing to do. The worker does all steps of a plan side by side, then plans again. */
@@ -49,6 +53,7 @@ export type PodStep =
       deadlineMs: number;
       reason: KillReason;
     }
+  | { step: 'resize'; containers: readonly UnsizedContainer[] }
   | { step: 'remove-container'; id: string; name: string }
   | { step: 'stop-sandbox'; id: string }
   | { step: 'remove-sandbox'; id: string }
@@ -176,6 +181,7 @@ function runPlan(o: PodObservation): PodPlan {
   }
   const containers = podContainers(o.pod);
   for (const container of containers) restartOfRunning(o, sandbox, container, draft);
+  resizeRunning(o, draft);
   if (initialize(o, sandbox, containers, draft)) {
     startInOrder(
       o,
@@ -266,6 +272,21 @@ function restartOfRunning(
   kill(o, draft, { record, kind, deadlineMs: o.now + grace * 1000, reason });
 }
 
+/** Brings running containers to what they have been granted, by a restart where they ask for one. */
+function resizeRunning(o: PodObservation, draft: Draft): void {
+  const unsized = unsizedContainers(o);
+  const inPlace = unsized.filter(({ restart }) => !restart);
+  for (const { container, record, restart } of unsized) {
+    if (!restart) continue;
+    const deadlineMs = o.now + graceOf(o.pod) * 1000;
+    kill(o, draft, { record, kind: container.kind, deadlineMs, reason: 'resized' });
+  }
+  if (inPlace.length === 0) return;
+  const failure = o.resize?.failure;
+  if (failure && o.now < failure.retryAtMs) draft.wakeAt(failure.retryAtMs);
+  else draft.add({ step: 'resize', containers: inPlace });
+}
+
 /**
  * Init containers one after another, each sidecar once it has started. True when the main containers
  * may run. After main containers have begun only sidecars are looked after.
@@ -313,6 +334,10 @@ function startInOrder(
   }
 }
 
+/** Resized since: the next attempt is not the one that failed, so no back-off holds. */
+const resizedSince = (last: ContainerRecord, { spec }: PodContainer): boolean =>
+  last.limits !== undefined && !isDeepStrictEqual(last.limits, containerLimits(spec));
+
 /** Adds the next step towards a running container; true when that is the start itself. */
 function startContainer(
   o: PodObservation,
@@ -329,7 +354,8 @@ function startContainer(
     const rerunsInit = container.kind === 'init' && !inSandbox;
     if (!rerunsInit && !changed && !restarts(o.pod, container, last.exitCode)) return false;
     const allowedAtMs = restartAtMs(last);
-    if (!changed && inSandbox && o.now < allowedAtMs) {
+    const other = changed || resizedSince(last, container);
+    if (!other && inSandbox && o.now < allowedAtMs) {
       draft.wakeAt(allowedAtMs);
       return false;
     }

@@ -1,5 +1,6 @@
 import type { Clock } from '#base/clock.ts';
 import { errorText, type Log } from '#base/log.ts';
+import { reportedLimits } from '#node-agent/container-resources.ts';
 import { terminationFile, type PodIdentity, type PodPaths } from '#node-agent/pod-files.ts';
 import type {
   ContainerRecord,
@@ -325,6 +326,7 @@ export class PodRuntimes {
           })
         : '';
     const { linux } = status.user ?? {};
+    const limits = reportedLimits(status.resources?.linux);
     return {
       id: status.id,
       name,
@@ -341,6 +343,7 @@ export class PodRuntimes {
       hash: status.annotations[NOTE.hash] ?? '',
       restartDelayMs: Number(status.annotations[NOTE.restartDelayMs] ?? 0),
       logPath: status.logPath,
+      ...(limits ? { limits } : {}),
       ...(linux
         ? {
             user: {

@@ -10,6 +10,7 @@ import {
   type Stop,
   stopOf,
 } from '#node-agent/pod-observation.ts';
+import { unsizedContainers } from '#node-agent/pod-resize.ts';
 
 export type Phase = 'Pending' | 'Running' | 'Succeeded' | 'Failed';
 
@@ -159,6 +160,12 @@ function conditions(
     ['ContainersReady', ready],
     ['PodScheduled', yes],
   ];
+  const { pending, failure } = o.resize ?? {};
+  if (pending) verdicts.push(['PodResizePending', { status: 'True', ...pending }]);
+  if (phase === 'Running' && unsizedContainers(o).length > 0) {
+    const why = failure ? { reason: 'Error', message: failure.message } : {};
+    verdicts.push(['PodResizeInProgress', { status: 'True', ...why }]);
+  }
   const order = o.order;
   if (order?.cause === 'failed' && order.reason === 'Evicted') {
     verdicts.push([

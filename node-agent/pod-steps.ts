@@ -6,7 +6,11 @@ import type { Pod } from '#api/types.ts';
 import type { EventNote } from '#client/events.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
 import { containerConfig } from '#node-agent/container-config.ts';
-import { podLimits } from '#node-agent/container-resources.ts';
+import {
+  type ContainerLimits,
+  type PodLimits,
+  podLimits,
+} from '#node-agent/container-resources.ts';
 import type { DownwardSource } from '#node-agent/downward-api.ts';
 import { envVars } from '#node-agent/env-vars.ts';
 import type { NodeServices } from '#node-agent/node-services.ts';
@@ -64,6 +68,10 @@ export type PodMemory = {
   hooks: Map<string, HookState>;
   stoppedSandboxes: Set<string>;
   released: boolean;
+  /** By container id: limits given to it while it ran. */
+  resized: Map<string, ContainerLimits>;
+  podLimits: PodLimits | undefined;
+  resizeFailure: { message: string; retryAtMs: number; count: number } | undefined;
   /** Names that the runtime holds for a sandbox nobody can see. */
   attemptOffset: number;
 };
@@ -81,6 +89,9 @@ export const newMemory = (): PodMemory => ({
   hooks: new Map(),
   stoppedSandboxes: new Set(),
   released: false,
+  resized: new Map(),
+  podLimits: undefined,
+  resizeFailure: undefined,
   attemptOffset: 0,
 });
 
@@ -158,7 +169,8 @@ export async function createSandbox(ctx: StepContext, step: Step<'create-sandbox
     const config = sandboxConfig(pod, step.attempt + memory.attemptOffset, services);
     await mkdir(podDir(services.paths, identity.uid), { recursive: true, mode: 0o750 });
     const id = await services.sandboxSlots.run(() => {
-      cgroups?.create(identity.uid, qosClass(pod), podLimits(pod, services.podPidsLimit));
+      memory.podLimits = podLimits(pod, services.podPidsLimit);
+      cgroups?.create(identity.uid, qosClass(pod), memory.podLimits);
       return runtime.runPodSandbox(config, services.runtimeHandler(pod));
     });
     await runtimes.refreshSandbox(id, identity);
@@ -326,6 +338,11 @@ async function prepareContainer(ctx: StepContext, step: Step<'start-container'>)
   const { container, attempt, restartDelayMs } = step;
   const { spec } = container;
   const { uid, namespace } = identityOf(pod);
+  if (attempt > 0) {
+    // The pod may have been resized since.
+    memory.podLimits = podLimits(pod, services.podPidsLimit);
+    services.cgroups?.update(uid, qosClass(pod), memory.podLimits);
+  }
   const image = memory.imageInfos.get(spec.name);
   if (!image) throw new ConfigError(`image of container ${spec.name} is not known`);
   const { objects } = services.volumes;
@@ -399,6 +416,7 @@ export async function removeContainer(
   await runtime.removeContainer(id);
   runtimes.forgetContainer(id, identity);
   ctx.memory.hooks.delete(id);
+  ctx.memory.resized.delete(id);
   if (!record || record.state === 'created') return;
   const { attempt, logPath } = record;
   await rm(terminationFile(paths, { uid: identity.uid, name, attempt }), { force: true });

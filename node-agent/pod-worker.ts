@@ -17,6 +17,15 @@ import {
 } from '#node-agent/pod-observation.ts';
 import type { Refusal } from '#node-agent/pod-admission.ts';
 import { podPlan, type PodStep } from '#node-agent/pod-plan.ts';
+import {
+  type Allocation,
+  reportedAllocation,
+  type ResizePending,
+  sameAllocation,
+  wishOf,
+  withAllocation,
+} from '#node-agent/pod-resize.ts';
+import { resizeContainers } from '#node-agent/pod-resize-step.ts';
 import { podStatus } from '#node-agent/pod-status.ts';
 import * as steps from '#node-agent/pod-steps.ts';
 import { hasLiveVolumes, prepareVolumes } from '#node-agent/pod-volumes.ts';
@@ -49,11 +58,14 @@ export class PodWorker {
   #told = new Set<string>();
   #referenceChanged = false;
   #refreshAgain = false;
+  #allocation: Allocation;
+  #pending: ResizePending | undefined;
   #refreshing: Promise<void> | undefined;
 
   /** With `refusal` the pod fails at once, before anything of it is made. */
   constructor(pod: Pod, services: NodeServices, signal: AbortSignal, refusal?: Refusal) {
     this.#pod = pod;
+    this.#allocation = reportedAllocation(pod);
     this.#services = services;
     this.#signal = signal;
     const now = services.clock.now();
@@ -68,6 +80,16 @@ export class PodWorker {
 
   get pod(): Pod {
     return this.#pod;
+  }
+
+  /** The pod with the resources that the node has granted it. */
+  get granted(): Pod {
+    return withAllocation(this.#pod, this.#allocation);
+  }
+
+  /** It asks for more than the node has left now. */
+  get waitsForResources(): boolean {
+    return this.#pending?.reason === 'Deferred';
   }
 
   /** Ended for good: nothing of it is left on the node. */
@@ -213,6 +235,8 @@ export class PodWorker {
         return steps.pullImage(ctx, step);
       case 'start-container':
         return steps.startContainer(ctx, step);
+      case 'resize':
+        return resizeContainers(ctx, step);
       case 'kill-container':
         return this.#killer.begin(ctx, step);
       case 'remove-container':
@@ -237,7 +261,7 @@ export class PodWorker {
 
   #context(): steps.StepContext {
     return {
-      pod: this.#pod,
+      pod: this.granted,
       memory: this.#memory,
       services: this.#services,
       signal: this.#signal,
@@ -248,7 +272,9 @@ export class PodWorker {
   #observe(): PodObservation {
     const { clock, runtimes, status, probes, host } = this.#services;
     const reported = status.reported(this.#pod);
-    const pod = reported ? { ...this.#pod, status: reported } : this.#pod;
+    this.#allocate();
+    const { granted } = this;
+    const pod = reported ? { ...granted, status: reported } : granted;
     const { uid } = identityOf(pod);
     const runtime = runtimes.get(uid);
     const sandbox = liveSandbox(runtime);
@@ -277,7 +303,35 @@ export class PodWorker {
       probes: verdicts,
       stoppedSandboxes: this.#memory.stoppedSandboxes,
       released: this.#memory.released,
+      resize: {
+        pending: this.#pending,
+        sent: this.#memory.resized,
+        failure: this.#memory.resizeFailure,
+      },
     };
+  }
+
+  /** Grants what the pod asks for, if the node can. */
+  #allocate(): void {
+    const wish = wishOf(this.#pod);
+    if (sameAllocation(wish, this.#allocation)) {
+      this.#allocation = wish;
+      this.#pending = undefined;
+      return;
+    }
+    const before = this.#pending;
+    this.#pending = this.#services.judgeResize(this.#pod);
+    if (!this.#pending) {
+      this.#allocation = wish;
+      this.#memory.resizeFailure = undefined;
+    } else if (before?.message !== this.#pending.message) {
+      const { reason, message } = this.#pending;
+      this.#services.events.record(this.#pod, {
+        type: 'Warning',
+        reason: `Resize${reason}`,
+        message: `Pod resize ${reason}: ${message}`,
+      });
+    }
   }
 
   /** After a moment the failure of a pull shows as waiting for the next one. */

@@ -53,6 +53,13 @@ export class PodWorkers {
     return [...this.#workers.values()];
   }
 
+  /** The other pods that hold resources of the node, with what they have been granted. */
+  granted(except: string): Pod[] {
+    return this.all()
+      .filter((worker) => !worker.terminal && worker.pod.metadata.uid !== except)
+      .map((worker) => worker.granted);
+  }
+
   wake(uid: string): void {
     this.#workers.get(uid)?.wake();
   }
@@ -91,6 +98,7 @@ export class PodWorkers {
     const known = this.#workers.get(uid);
     if (known) {
       known.update(pod);
+      this.#resourcesFreed(uid);
       return;
     }
     const { services, signal } = this.#options;
@@ -107,7 +115,14 @@ export class PodWorkers {
       .finally(() => {
         this.#workers.delete(uid);
         if (worker.ended) this.#over.add(uid);
+        this.#resourcesFreed(uid);
       });
+  }
+
+  /** A pod changed or ended: others that wait for more may get it now. */
+  #resourcesFreed(by: string): void {
+    for (const [uid, worker] of this.#workers)
+      if (uid !== by && worker.waitsForResources) worker.wake();
   }
 
   #refusal(pod: Pod, uid: string): Refusal | undefined {
@@ -120,10 +135,7 @@ export class PodWorkers {
       phase !== 'Failed' &&
       phase !== 'Succeeded';
     if (!isNew) return undefined;
-    const others = this.all()
-      .filter((worker) => !worker.terminal)
-      .map((worker) => worker.pod);
-    return admit(pod, others);
+    return admit(pod, this.granted(uid));
   }
 
   #removed(pod: Pod): void {

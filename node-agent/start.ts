@@ -34,6 +34,7 @@ import type { NodeServices } from '#node-agent/node-services.ts';
 import { NodeReporter } from '#node-agent/node-status.ts';
 import { admitPod } from '#node-agent/pod-admission.ts';
 import { podPaths } from '#node-agent/pod-files.ts';
+import { judgeResize, type ResizePending } from '#node-agent/pod-resize.ts';
 import { PodRuntimes } from '#node-agent/pod-runtimes.ts';
 import { PodWorkers } from '#node-agent/pod-workers.ts';
 import { Probes } from '#node-agent/probes.ts';
@@ -129,6 +130,8 @@ export async function start(
     signal,
   });
   parts.onPodChange = (uid) => workers.wake(uid);
+  parts.judgeResize = (pod) =>
+    judgeResize(pod, workers.granted(pod.metadata.uid ?? ''), services.allocatable);
   parts.onReferenceChange = (uid) => workers.get(uid)?.referenceChanged();
 
   const access = createAccess(api, nodeName, clock);
@@ -357,6 +360,7 @@ async function makeServices(
   const result = {
     onPodChange: (_uid: string): void => {},
     onReferenceChange: (_uid: string): void => {},
+    judgeResize: (_pod: Pod): ResizePending | undefined => undefined,
   };
   const onChange = (uid: string): void => result.onPodChange(uid);
   const hostDns = parseResolvConf(readIfThere(config.resolvConf ?? RESOLV_CONF));
@@ -416,6 +420,7 @@ async function makeServices(
     status: createStatusWriter(api, { clock, log, signal }),
     sandboxSlots: createSlots(PARALLEL_SANDBOXES),
     networkProblem: around.networkProblem,
+    judgeResize: (pod) => result.judgeResize(pod),
     runtimeHandler: ({ spec }) => {
       if (!spec.runtimeClassName) return '';
       const found = classes.get({ name: spec.runtimeClassName });

@@ -100,7 +100,7 @@ export function createStatusWriter(
       if (!sent) return pod.status;
       const own = sent.conditions ?? [];
       const foreign = (pod.status?.conditions ?? []).filter(
-        (c) => !own.some((o) => o.type === c.type),
+        (c) => !PASSING.has(c.type) && !own.some((o) => o.type === c.type),
       );
       return { ...pod.status, ...sent, conditions: [...own, ...foreign] };
     },
@@ -147,6 +147,9 @@ const FIELDS = [
   'qosClass',
 ] as const;
 
+/** Conditions of the agent's own that are there only while they hold. */
+const PASSING = new Set(['PodResizePending', 'PodResizeInProgress']);
+
 /** Lists of addresses merge by address; saying so replaces them as a whole. */
 const REPLACED = new Set<string>(['hostIPs', 'podIPs']);
 
@@ -172,13 +175,18 @@ export function statusPatch(
       lastProbeTime: undefined,
     });
   });
-  if (conditions.length > 0) {
-    patch['conditions'] = conditions.map((condition) => ({
+  const over = (before?.conditions ?? []).filter(
+    ({ type }) => PASSING.has(type) && !after.conditions?.some((c) => c.type === type),
+  );
+  if (conditions.length + over.length > 0) {
+    const removed = over.map(({ type }) => ({ $patch: 'delete', type }));
+    const changed = conditions.map((condition) => ({
       ...(before?.conditions?.some((c) => c.type === condition.type)
         ? { reason: null, message: null }
         : {}),
       ...condition,
     }));
+    patch['conditions'] = [...changed, ...removed];
   }
   return Object.keys(patch).length > 0 ? patch : undefined;
 }
