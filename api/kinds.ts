@@ -58,6 +58,10 @@ import { clusterRoleBinding } from '#api/rbac/cluster-role-binding.ts';
 import { clusterRole } from '#api/rbac/cluster-role.ts';
 import { roleBinding } from '#api/rbac/role-binding.ts';
 import { role } from '#api/rbac/role.ts';
+import { deviceClass } from '#api/resource/device-class.ts';
+import { resourceClaimTemplate } from '#api/resource/resource-claim-template.ts';
+import { resourceClaim } from '#api/resource/resource-claim.ts';
+import { resourceSlice } from '#api/resource/resource-slice.ts';
 import { priorityClass } from '#api/scheduling/priority-class.ts';
 import { csiDriver } from '#api/storage/csi-driver.ts';
 import { csiNode } from '#api/storage/csi-node.ts';
@@ -133,6 +137,10 @@ export const builtinKinds: readonly Kind[] = [
   lease,
   runtimeClass,
   endpointSlice,
+  deviceClass,
+  resourceClaim,
+  resourceClaimTemplate,
+  resourceSlice,
   flowSchema,
   priorityLevelConfiguration,
   nodeMetrics,
