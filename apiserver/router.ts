@@ -1,6 +1,6 @@
 import type { Kind } from '#api/kind.ts';
 import { ALL_VERBS } from '#api/kind.ts';
-import { failure } from '#api/status.ts';
+import { failure, notFoundError } from '#api/status.ts';
 import type { KubeObject } from '#api/types.ts';
 import type { RequestInfo, ServerRequest, ServerResponse } from '#apiserver/request.ts';
 import { notFoundPage } from '#apiserver/resource/answer.ts';
@@ -8,6 +8,7 @@ import { decodeObject } from '#apiserver/resource/decode.ts';
 import { presentObject } from '#apiserver/resource/present.ts';
 import { readWriteOptions } from '#apiserver/resource/request-options.ts';
 import type { ServerContext } from '#apiserver/resource/server-context.ts';
+import { nameOf } from '#apiserver/resource/server-context.ts';
 import type { Call } from '#apiserver/resource/verbs.ts';
 import { formatOf, handleVerb, methodNotAllowed } from '#apiserver/resource/verbs.ts';
 import { toBuffer } from '#apiserver/resource/views.ts';
@@ -93,6 +94,7 @@ export function createRouter(options: {
 function verbsOf(kind: Kind, subresource: string): readonly string[] {
   const part = subresource === '' ? kind : kind.subresources?.[subresource];
   const verbs = part && 'verbs' in part ? part.verbs : undefined;
+        if (!part && typeof kind.schema !== 'string') throw notFoundError(nameOf(kind), info.name);
   return verbs ?? ALL_VERBS;
 }
 
@@ -115,7 +117,10 @@ function findKind({ scheme }: ServerContext, info: RequestInfo): Kind | undefine
 }
 
 function unknownResource({ scheme }: ServerContext, info: RequestInfo): ServerResponse {
-  if (scheme.groups().some(({ group }) => group === info.group)) throw nothingThere();
+  // Groups of custom kinds alone know nothing of what is not there.
+  const isBuiltin = ({ group, schema }: Kind): boolean =>
+    group === info.group && typeof schema === 'string';
+  if (scheme.kinds.some(isBuiltin)) throw nothingThere();
   return notFoundPage();
 }
 

@@ -14,7 +14,7 @@ import type {
   SchemaProps,
 } from '#api/apiextensions/definition-types.ts';
 import { apiVersionOf } from '#api/kind.ts';
-import type { Kind, Subresource } from '#api/kind.ts';
+import type { Kind, Subresource, Verb } from '#api/kind.ts';
 import { keepStatus } from '#api/meta/status-part.ts';
 import { compareVersions } from '#api/scheme.ts';
 import type { KubeObject } from '#api/types.ts';
@@ -43,6 +43,18 @@ export function storedKindOf(definition: CustomResourceDefinition): Kind | undef
   return customKinds({ ...definition, spec: { ...definition.spec, versions: [version] } })[0];
 }
 
+/** In the order of discovery. */
+const VERBS: readonly Verb[] = [
+  'delete',
+  'deletecollection',
+  'get',
+  'list',
+  'patch',
+  'create',
+  'update',
+  'watch',
+];
+
 /** Why nothing new may be made of a definition that is going away. */
 const TERMINATING = 'create not allowed while custom resource definition is terminating';
 
@@ -69,6 +81,7 @@ function kindOf(
     ...(names.categories?.length ? { categories: names.categories } : {}),
     scope: spec.scope === 'Namespaced' ? 'Namespaced' : 'Cluster',
     schema,
+    verbs: VERBS,
     ...(definition.metadata.deletionTimestamp ? { closed: TERMINATING } : {}),
     ...(version.deprecated ? { deprecated: deprecation(definition, version) } : {}),
     subresources: subresourcesOf(version, rules),

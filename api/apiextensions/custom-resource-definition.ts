@@ -6,6 +6,12 @@ import {
   prepareNewDefinition,
 } from '#api/apiextensions/definition-defaults.ts';
 import type { CustomResourceDefinition } from '#api/apiextensions/definition-types.ts';
+import { definitionWarnings } from '#api/apiextensions/definition-warnings.ts';
+import {
+  validateDefinition,
+  validateDefinitionStatus,
+  validateDefinitionUpdate,
+} from '#api/apiextensions/definition-validate.ts';
 import { defineKind } from '#api/kind.ts';
 import { metaRules } from '#api/meta/meta-rules.ts';
 
@@ -21,7 +27,12 @@ export const customResourceDefinition = defineKind<CustomResourceDefinition>({
   scope: 'Cluster',
   schema: 'V1CustomResourceDefinition',
   fieldRules: [apiextensionsRules, metaRules],
-  subresources: { status: { type: 'status' } },
+  subresources: {
+    status: {
+      type: 'status',
+      validateUpdate: (object) => validateDefinitionStatus(object as CustomResourceDefinition),
+    },
+  },
   generation: 'spec',
   unconditionalUpdate: false,
   columns: [
@@ -39,4 +50,7 @@ export const customResourceDefinition = defineKind<CustomResourceDefinition>({
   prepareForUpdate: prepareChangedDefinition,
   heldBack: () => false,
   prepareForDelete: prepareDefinitionDeletion,
+  validateCreate: validateDefinition,
+  validateUpdate: validateDefinitionUpdate,
+  warnings: definitionWarnings,
 });

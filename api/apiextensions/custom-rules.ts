@@ -1,4 +1,6 @@
+import { evaluateRules } from '#api/apiextensions/custom-expressions.ts';
 import { validateLists } from '#api/apiextensions/custom-lists.ts';
+import { hasRules } from '#api/apiextensions/custom-programs.ts';
 import { NO_PATH, memberBefore, validateValue } from '#api/apiextensions/custom-validate.ts';
 import { eachEmbedded } from '#api/apiextensions/custom-values.ts';
 import type { ScalePaths, SchemaProps } from '#api/apiextensions/definition-types.ts';
@@ -19,14 +21,15 @@ export type CustomRules = {
 
 /** Rules of a new custom resource, its metadata apart. */
 export function validateCustomCreate(object: KubeObject, rules: CustomRules): FieldError[] {
+  const { schema, scale } = rules;
   const errors = [
-    ...validateValue(object, rules.schema),
-    ...validateScaleSpec(object, rules.scale),
-    ...validateScaleStatus(object, rules.scale),
-    ...validateEmbedded(object, rules.schema),
-    ...validateLists(object, rules.schema),
+    ...validateValue(object, schema),
+    ...validateScaleSpec(object, scale),
+    ...validateScaleStatus(object, scale),
+    ...validateEmbedded(object, schema),
+    ...validateLists(object, schema),
   ];
-  return [...errors, ...blocked(errors)];
+  return [...errors, ...expressions(errors, object, undefined, schema)];
 }
 
 /** The same of a changed one: what was stored so and stays so is not complained of. */
@@ -44,7 +47,7 @@ export function validateCustomUpdate(
     ...validateEmbedded(object, schema),
     ...(isOldUnique ? validateLists(object, schema) : []),
   ];
-  return [...errors, ...blocked(errors)];
+  return [...errors, ...expressions(errors, object, old, schema)];
 }
 
 /** The same through the status subresource. */
@@ -62,7 +65,7 @@ export function validateCustomStatus(
   }
   errors.push(...validateScaleStatus(object, scale));
   if (validateLists(old, schema).length === 0) errors.push(...validateLists(object, schema));
-  return [...errors, ...blocked(errors)];
+  return [...errors, ...expressions(errors, object, old, schema)];
 }
 
 const BLOCKING = new Set<FieldError['reason']>([
@@ -73,19 +76,23 @@ const BLOCKING = new Set<FieldError['reason']>([
   'FieldValueTypeInvalid',
 ]);
 
-/** Expressions are not asked about an object that is not what they were written for. */
-function blocked(_errors: readonly FieldError[]): FieldError[] {
-  return [];
-}
-
-export const isBlocked = (errors: readonly FieldError[]): boolean =>
-  errors.some(({ reason }) => BLOCKING.has(reason));
-
-export const NOT_CHECKED: FieldError = invalid(
+const NOT_CHECKED: FieldError = invalid(
   NO_PATH,
   null,
   'some validation rules were not checked because the object was invalid; correct the existing errors to complete validation',
 );
+
+/** Expressions are not asked about an object that is not what they were written for. */
+function expressions(
+  errors: readonly FieldError[],
+  object: KubeObject,
+  old: KubeObject | undefined,
+  schema: SchemaProps,
+): FieldError[] {
+  if (!hasRules(schema)) return [];
+  if (errors.some(({ reason }) => BLOCKING.has(reason))) return [NOT_CHECKED];
+  return evaluateRules(object, old && { value: old }, schema, { isRoot: true });
+}
 
 type Nested = { value: unknown; wrong: string | undefined };
 

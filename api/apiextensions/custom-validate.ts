@@ -1,6 +1,8 @@
 import { isTextFormat, matchesFormat } from '#api/apiextensions/custom-formats.ts';
 import type { SchemaProps } from '#api/apiextensions/definition-types.ts';
 import { itemSchema, valueSchema } from '#api/apiextensions/definition-types.ts';
+import { regexOf } from '#api/cel-regex.ts';
+import { CelError } from '#api/cel-values.ts';
 import type { FieldError } from '#api/field-error.ts';
 import {
   invalid,
@@ -10,7 +12,6 @@ import {
   tooMany,
   typeInvalid,
 } from '#api/field-error.ts';
-import { compilePattern } from '#api/go-pattern.ts';
 import { equalJson, isPlainObject } from '#api/json.ts';
 
 /**
@@ -53,8 +54,7 @@ function unique(errors: readonly FieldError[]): FieldError[] {
   });
 }
 
-const nameOf = (path: string): string => path;
-const inBody = (path: string, text: string): string => `${nameOf(path)} in body ${text}`;
+const inBody = (path: string, text: string): string => `${path} in body ${text}`;
 
 /** A value that is as it was is taken, whatever the schema says now. */
 function check(value: unknown, schema: SchemaProps, path: string, old: Correlated): Outcome {
@@ -210,10 +210,16 @@ function checkText(value: string, schema: SchemaProps, path: string): FieldError
   if (minLength !== undefined && lengthOf(value) < minLength) {
     return [invalid(path, value, inBody(path, `should be at least ${minLength} chars long`))];
   }
-  if (pattern && !compilePattern(pattern).test(value)) {
+  if (pattern && !matchesPattern(pattern, value)) {
     return [invalid(path, value, inBody(path, `should match '${pattern}'`))];
   }
   return [];
+}
+
+/** Patterns are RE2's; one that cannot be read refuses everything. */
+function matchesPattern(pattern: string, value: string): boolean {
+  const regex = regexOf(pattern);
+  return !(regex instanceof CelError) && regex.test(value);
 }
 
 function checkFormat(value: string, format: string, path: string): FieldError[] {

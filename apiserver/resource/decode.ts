@@ -5,8 +5,9 @@ import { apiVersionOf } from '#api/kind.ts';
 import type { Kind } from '#api/kind.ts';
 import type { Scheme } from '#api/scheme.ts';
 import type { Definitions, Schema } from '#api/schema.ts';
-import { badRequestError } from '#api/status.ts';
-import type { KubeObject } from '#api/types.ts';
+import { invalid } from '#api/field-error.ts';
+import { badRequestError, invalidError } from '#api/status.ts';
+import type { KubeObject, ObjectMeta } from '#api/types.ts';
 import { yamlToJson } from '#api/yaml.ts';
 import { ProtobufError, messageNameOf } from '#proto/kubernetes-messages.ts';
 import { decodeMessage, readEnvelope } from '#proto/kubernetes.ts';
@@ -160,6 +161,11 @@ export function checkType(kind: Kind, value: unknown, body: Uint8Array | null): 
     );
   }
   if (named !== kind.kind) {
+    if (typeof kind.schema !== 'string' && kind.schema.custom) {
+      const { name } = (isPlainObject(value['metadata']) ? value['metadata'] : {}) as ObjectMeta;
+      const wrong = invalid('kind', named, `must be ${kind.kind}`);
+      throw invalidError({ group: kind.group, kind: named }, name ?? '', [wrong]);
+    }
     const internal = kind.group === '' ? 'core' : (kind.group.split('.')[0] ?? '');
     throw unhandled(
       { ...kind, kind: named },

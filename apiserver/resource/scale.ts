@@ -1,7 +1,7 @@
 import { apiVersionOf } from '#api/kind.ts';
 import type { Kind, Subresource } from '#api/kind.ts';
 import { isPlainObject } from '#api/json.ts';
-import { notFoundError } from '#api/status.ts';
+import { internalError, notFoundError } from '#api/status.ts';
 import type { KubeObject, Scale } from '#api/types.ts';
 import type { ServerResponse } from '#apiserver/request.ts';
 import { answerObject } from '#apiserver/resource/answer.ts';
@@ -47,7 +47,12 @@ export async function getScale(call: Call): Promise<ServerResponse> {
   await server.cache.fresh();
   const entry = server.cache.of(kind).get(idOf(placeOf(call)));
   if (!entry) throw notFoundError(nameOf(kind), info.name);
-  return answerObject(scaleOf(objectAs(kind, entry), partOf(kind)), format);
+  const object = objectAs(kind, entry);
+  const part = partOf(kind);
+  if (!part.selector && getPath(object, part.specReplicasPath) === undefined) {
+    throw internalError(`the spec replicas field "${part.specReplicasPath}" does not exist`);
+  }
+  return answerObject(scaleOf(object, part), format);
 }
 
 export async function putScale(call: Call): Promise<ServerResponse> {
@@ -123,7 +128,8 @@ async function writeScale(
     (old) => {
       const wanted = change(scaleOf(old, part), old);
       const replicas = (wanted as Scale).spec?.replicas ?? 0;
-      if (replicas < 0) {
+      // Custom kinds have a rule of their own for this.
+      if (replicas < 0 && part.selector) {
         refuse(SCALE, info.name, [
           invalid('spec.replicas', replicas, 'must be greater than or equal to 0'),
         ]);
@@ -131,8 +137,9 @@ async function writeScale(
       const object = structuredClone(old);
       setPath(object, part.specReplicasPath, replicas);
       const { resourceVersion } = wanted.metadata;
+      // A scale may always leave its version out, whatever its object may.
       if (resourceVersion) object.metadata.resourceVersion = resourceVersion;
-      else delete object.metadata.resourceVersion;
+      else if (kind.unconditionalUpdate !== false) delete object.metadata.resourceVersion;
       return object;
     },
     { ...options, subresource: 'scale' },

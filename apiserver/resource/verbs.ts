@@ -200,7 +200,8 @@ export function presentWritten(
 export function placeObject(object: KubeObject, kind: Kind, namespace: string): void {
   const { metadata } = object;
   const home = kind.scope === 'Cluster' ? '' : namespace;
-  if (metadata.namespace && metadata.namespace !== home) {
+  // Without a namespace in the URL, that of the body counts for nothing.
+  if (home !== '' && metadata.namespace && metadata.namespace !== home) {
     throw badRequestError(
       'the namespace of the provided object does not match the namespace sent on the request',
     );
