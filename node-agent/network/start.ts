@@ -13,6 +13,7 @@ import { forgetFlows, staleFlows } from './conntrack.ts';
 import { createForwarder } from './dns/forward.ts';
 import { type DnsServerOptions, startDnsServer } from './dns/server.ts';
 import { informerView } from './dns/view.ts';
+import { createHealthServers, healthPorts } from './health-ports.ts';
 import { hostPortsOf } from './host-ports.ts';
 import { createNftWriter, type NftWriter, removeTable } from './nft-writer.ts';
 import { applyRoutes, wantedRoutes } from './node-routes.ts';
@@ -166,6 +167,8 @@ async function keepRules(context: Context, signal: AbortSignal): Promise<void> {
   const policies = watchPolicies(informers, changes.notify);
   const known = [serviceInformer.synced(), sliceInformer.synced(), podInformer.synced()];
   await untilAborted(Promise.all([...known, policies.synced()]), signal);
+  const healthServers = createHealthServers(log);
+  signal.addEventListener('abort', () => healthServers.close(), { once: true });
   for (let failures = 0; !signal.aborted; ) {
     changes.reset();
     const ofServices = serviceRules({
@@ -179,6 +182,7 @@ async function keepRules(context: Context, signal: AbortSignal): Promise<void> {
       const { commands, whole, before } = await writer.apply(rules);
       if (!whole) await forgetFlows(staleFlows(before, rules), log);
       if (commands > 0) log.debug('wrote rules', { commands, whole });
+      healthServers.update(healthPorts(serviceInformer.list(), sliceInformer.list(), node));
       failures = 0;
       context.onReady();
     } catch (error) {
