@@ -7,21 +7,28 @@ import { disruptionController } from '#controllers/disruption-controller.ts';
 import { endpointsController } from '#controllers/endpoints-controller.ts';
 import { endpointSliceController } from '#controllers/endpointslice-controller.ts';
 import { endpointSliceMirroringController } from '#controllers/endpointslice-mirroring-controller.ts';
+import { ephemeralVolumeController } from '#controllers/ephemeral-volume-controller.ts';
 import { garbageCollectorController } from '#controllers/garbage-collector-controller.ts';
 import { horizontalPodAutoscalerController } from '#controllers/horizontal-pod-autoscaler-controller.ts';
 import { jobController } from '#controllers/job-controller.ts';
 import { namespaceController } from '#controllers/namespace-controller.ts';
 import { nodeIpamController } from '#controllers/node-ipam-controller.ts';
 import { nodeLifecycleController } from '#controllers/node-lifecycle-controller.ts';
+import { persistentVolumeBinderController } from '#controllers/persistentvolume-binder-controller.ts';
 import { podGcController } from '#controllers/pod-gc-controller.ts';
 import { replicaSetController } from '#controllers/replicaset-controller.ts';
 import { replicationController } from '#controllers/replication-controller.ts';
 import { resourceQuotaController } from '#controllers/resourcequota-controller.ts';
 import { rootCaController } from '#controllers/root-ca-controller.ts';
 import { serviceAccountController } from '#controllers/serviceaccount-controller.ts';
+import { serviceLbController } from '#controllers/service-lb-controller.ts';
 import { statefulSetController } from '#controllers/statefulset-controller.ts';
 import { taintEvictionController } from '#controllers/taint-eviction-controller.ts';
 import { ttlAfterFinishedController } from '#controllers/ttl-after-finished-controller.ts';
+import {
+  claimProtectionController,
+  volumeProtectionController,
+} from '#controllers/volume-protection-controller.ts';
 
 /** Every controller of the cluster, in the order in which they start. */
 export const controllers: readonly ControllerDefinition[] = [
@@ -39,6 +46,7 @@ export const controllers: readonly ControllerDefinition[] = [
   endpointSliceController,
   endpointsController,
   endpointSliceMirroringController,
+  serviceLbController,
   nodeIpamController,
   nodeLifecycleController,
   taintEvictionController,
@@ -47,5 +55,9 @@ export const controllers: readonly ControllerDefinition[] = [
   disruptionController,
   resourceQuotaController,
   clusterRoleAggregationController,
+  persistentVolumeBinderController,
+  claimProtectionController,
+  volumeProtectionController,
+  ephemeralVolumeController,
   garbageCollectorController,
 ];
