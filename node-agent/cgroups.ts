@@ -24,6 +24,8 @@ export type Cgroups = {
   /** Makes the pod's groups with its limits. What the host does not allow is left out, once logged. */
   create(uid: string, qos: QosClass, limits: PodLimits): void;
   update(uid: string, qos: QosClass, limits: PodLimits): void;
+  /** Processes and threads of a pod; 0 where the host does not count them. */
+  processes(uid: string, qos: QosClass): number;
   /** Removes a pod's groups everywhere. False while a process still lives in them. */
   remove(uid: string): boolean;
   /** uids of all pods that have groups. */
@@ -120,6 +122,14 @@ export function openCgroups(options: CgroupOptions): Cgroups {
       limit(podPath(uid, qos), limits);
     },
     update: (uid, qos, limits) => limit(podPath(uid, qos), limits),
+    processes(uid, qos) {
+      const file = join(mount, version === 1 ? 'pids' : '', podPath(uid, qos), 'pids.current');
+      try {
+        return Number(readFileSync(file, 'utf8'));
+      } catch {
+        return 0; // gone, or no such controller
+      }
+    },
     remove(uid) {
       let gone = true;
       for (const hierarchy of hierarchies()) {

@@ -56,6 +56,21 @@ export function noteImages(
   }
 }
 
+/** Removes every image that no container uses. Returns how many. */
+export async function removeUnusedImages(
+  service: ImageService,
+  services: NodeServices,
+): Promise<number> {
+  const [images, containers] = await Promise.all([
+    service.listImages(),
+    services.runtime.listContainers(),
+  ]);
+  const inUse = new Set(containers.map((c) => c.imageRef));
+  const unused = images.filter((image) => !image.pinned && !inUse.has(image.id));
+  for (const { id } of unused) await service.removeImage(id);
+  return unused.length;
+}
+
 export type ImageGcOptions = {
   service: ImageService;
   services: NodeServices;

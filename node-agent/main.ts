@@ -32,6 +32,11 @@ type Flags = {
   systemReserved?: string;
   maxPods?: string;
   podMaxPids?: string;
+  evictionHard?: string;
+  evictionSoft?: string;
+  evictionSoftGracePeriod?: string;
+  evictionMinimumReclaim?: string;
+  evictionMaxPodGracePeriod?: string;
   v: string;
 };
 
@@ -63,6 +68,11 @@ export async function main(args: readonly string[]): Promise<void> {
     .option('--system-reserved <list>', 'cpu=…,memory=… that pods cannot have')
     .option('--max-pods <count>', 'most pods on this node')
     .option('--pod-max-pids <count>', 'most processes of one pod')
+    .option('--eviction-hard <list>', 'memory.available<100Mi,…: evict pods at once')
+    .option('--eviction-soft <list>', 'evict pods when it lasts')
+    .option('--eviction-soft-grace-period <list>', 'memory.available=1m30s,…')
+    .option('--eviction-minimum-reclaim <list>', 'memory.available=50Mi,…: free so much more')
+    .option('--eviction-max-pod-grace-period <seconds>', 'most grace of a soft eviction')
     .option('-v, --v <level>', 'verbosity: 0 or 4', '0');
   command.parse(args, { from: 'user' });
   const flags = command.opts<Flags>();
@@ -112,6 +122,13 @@ function configOf(flags: Flags): Omit<NodeAgentConfig, 'api'> {
     labels: pairs(flags.nodeLabels),
     reserved: pairs(flags.systemReserved),
     maxPods: flags.maxPods === undefined ? undefined : Number(flags.maxPods),
+    eviction: {
+      evictionHard: flags.evictionHard,
+      evictionSoft: flags.evictionSoft,
+      evictionSoftGracePeriod: flags.evictionSoftGracePeriod,
+      evictionMinimumReclaim: flags.evictionMinimumReclaim,
+      maxGraceSeconds: Number(flags.evictionMaxPodGracePeriod ?? 0),
+    },
     podPidsLimit: flags.podMaxPids === undefined ? undefined : Number(flags.podMaxPids),
   };
   return Object.fromEntries(

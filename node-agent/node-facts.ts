@@ -10,9 +10,9 @@ export type Capacity = { capacity: Record<string, string>; allocatable: Record<s
 
 const MAX_PODS = 110;
 /** Below this much free memory the node is under pressure; pods cannot count on it. */
-export const MEMORY_MARGIN_BYTES = 100 * 1024 * 1024;
+const MEMORY_MARGIN_BYTES = 100 * 1024 * 1024;
 /** Share of the disk that pods cannot count on. */
-export const DISK_MARGIN = 0.1;
+const DISK_MARGIN = 0.1;
 const KIBI = 1024;
 
 /** What the machine has, and what of it pods may use. */

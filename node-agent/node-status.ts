@@ -8,16 +8,8 @@ import type { Node } from '#api/types.ts';
 import type { Api } from '#client/api.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { nodes } from '#client/resources.ts';
-import {
-  architecture,
-  type Capacity,
-  DISK_MARGIN,
-  diskUsage,
-  MEMORY_MARGIN_BYTES,
-  meminfo,
-  type NodeInfo,
-  pidUsage,
-} from '#node-agent/node-facts.ts';
+import type { Pressure } from '#node-agent/eviction.ts';
+import { architecture, type Capacity, type NodeInfo } from '#node-agent/node-facts.ts';
 import type { Image } from '#node-agent/runtime/service.ts';
 
 /** How often the node looks at itself, and how often it says the same again. */
@@ -25,8 +17,6 @@ const CHECK_MS = 10_000;
 const REPEAT_MS = 5 * 60_000;
 /** Most images that the status lists. Source: kubelet's nodeStatusMaxImages. */
 const MAX_IMAGES = 50;
-/** Share of process ids in use that means pressure. */
-const PID_MARGIN = 0.9;
 const RETRY = { initialMs: 200, maxMs: 10_000 };
 
 type Condition = NonNullable<NonNullable<Node['status']>['conditions']>[number];
@@ -43,7 +33,8 @@ export type NodeReporterOptions = {
   labels: Readonly<Record<string, string>>;
   capacity: Capacity;
   info: NodeInfo;
-  rootDir: string;
+  /** What the node is short of. */
+  has: (pressure: Pressure) => boolean;
   /** Why pods cannot run now; undefined when they can. */
   notReady: () => Promise<string | undefined>;
   images: () => Promise<Image[]>;
@@ -179,19 +170,13 @@ export class NodeReporter {
   }
 
   async #conditions(before: Node['status'] | undefined): Promise<Condition[]> {
-    const { clock, rootDir, notReady, nodeName, events } = this.#options;
+    const { clock, has, notReady, nodeName, events } = this.#options;
     const now = formatTime(clock.now());
-    const memory = meminfo().availableBytes < MEMORY_MARGIN_BYTES;
-    const disk = diskUsage(rootDir);
-    const diskFull =
-      disk.availableBytes < disk.totalBytes * DISK_MARGIN ||
-      (disk.inodes > 0 && disk.inodesFree < disk.inodes * 0.05);
-    const pids = pidUsage();
     const why = await notReady().catch((error: unknown) => errorText(error));
     const facts: { type: string; bad: boolean; texts: Texts; reasons: Texts }[] = [
       {
         type: 'MemoryPressure',
-        bad: memory,
+        bad: has('MemoryPressure'),
         texts: [
           'kubelet has sufficient memory available',
           'kubelet has insufficient memory available',
@@ -200,13 +185,13 @@ export class NodeReporter {
       },
       {
         type: 'DiskPressure',
-        bad: diskFull,
+        bad: has('DiskPressure'),
         texts: ['kubelet has no disk pressure', 'kubelet has disk pressure'],
         reasons: ['KubeletHasNoDiskPressure', 'KubeletHasDiskPressure'],
       },
       {
         type: 'PIDPressure',
-        bad: pids.used > pids.max * PID_MARGIN,
+        bad: has('PIDPressure'),
         texts: ['kubelet has sufficient PID available', 'kubelet has insufficient PID available'],
         reasons: ['KubeletHasSufficientPID', 'KubeletHasInsufficientPID'],
       },

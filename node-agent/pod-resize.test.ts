@@ -205,7 +205,7 @@ test('status: what holds, what was granted, why it waits; conditions go when it 
   assert.deepEqual(done.containerStatuses?.[0]?.resources, sized('200m', '64Mi'));
   const patch = statusPatch(stuck, done);
   assert.deepEqual(
-    (patch?.['conditions'] as { type: string; $patch?: string }[]).filter((c) => c.$patch),
+    ((patch?.['conditions'] ?? []) as { type: string; $patch?: string }[]).filter((c) => c.$patch),
     [
       { $patch: 'delete', type: 'PodResizePending' },
       { $patch: 'delete', type: 'PodResizeInProgress' },

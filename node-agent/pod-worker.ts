@@ -103,6 +103,16 @@ export class PodWorker {
     return phase === 'Failed' || phase === 'Succeeded';
   }
 
+  /** On its way out, for whatever reason. */
+  get stopping(): boolean {
+    return this.#order !== undefined;
+  }
+
+  /** Has ended and given back what it had. */
+  get released(): boolean {
+    return this.#memory.released;
+  }
+
   update(pod: Pod): void {
     const before = this.#pod;
     this.#pod = pod;

@@ -14,6 +14,8 @@ import { openCgroups } from '#node-agent/cgroups.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
 import { collectGarbage } from '#node-agent/container-gc.ts';
 import { parseResolvConf } from '#node-agent/dns-config.ts';
+import { EvictionLoop } from '#node-agent/eviction-loop.ts';
+import { type EvictionFlags, readThresholds } from '#node-agent/eviction-thresholds.ts';
 import { createHandlers } from '#node-agent/handlers.ts';
 import { collectImages } from '#node-agent/image-gc.ts';
 import { createImages } from '#node-agent/images.ts';
@@ -85,6 +87,8 @@ export type NodeAgentConfig = {
   reserved?: Reserved;
   maxPods?: number;
   podPidsLimit?: number;
+  /** When pods are evicted; default as the kubelet's. */
+  eviction?: EvictionFlags & { maxGraceSeconds?: number };
 };
 
 type Surroundings = { signal: AbortSignal; log?: Log; clock?: Clock };
@@ -120,12 +124,21 @@ export async function start(
   const { services, events } = parts;
 
   const capacity = readCapacity(rootDir, config.reserved ?? {}, config.maxPods);
+  const eviction = new EvictionLoop({
+    services,
+    images: runtime.client,
+    rootDir,
+    thresholds: readThresholds(config.eviction ?? {}),
+    maxGraceSeconds: config.eviction?.maxGraceSeconds ?? 0,
+    onChange: () => reporter.poke(),
+  });
   const workers = new PodWorkers({
     services,
     informer: podInformer,
     admit: (pod, others) => {
       const node = nodeInformer.get({ name: nodeName });
-      return node ? admitPod(pod, others, { node, allocatable: services.allocatable }) : undefined;
+      const { allocatable } = services;
+      return eviction.refuse(pod) ?? (node && admitPod(pod, others, { node, allocatable }));
     },
     signal,
   });
@@ -147,7 +160,7 @@ export async function start(
     labels: config.labels ?? {},
     capacity,
     info: readNodeInfo(version, AGENT_VERSION),
-    rootDir,
+    has: (pressure) => eviction.has(pressure),
     notReady: async () => network.problem ?? (await runtimeProblem(runtime.client)),
     images: () => runtime.client.listImages(),
   });
@@ -192,6 +205,7 @@ export async function start(
         }),
         collectImages({ service: runtime.client, services, clock, signal: own }),
         rotateLogs({ services, clock, signal: own }),
+        eviction.run(workers, own),
       ]);
     },
     (own) => superviseRuntime(runtime, { signal: own, log, clock }),

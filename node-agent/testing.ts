@@ -9,7 +9,7 @@ import { startLocalImages } from '#node-agent/images-local/start.ts';
 import { connectContainerd, type RuntimeClient } from '#node-agent/runtime/containerd.ts';
 import { detectHost, missingForContainerd } from '#node-agent/runtime/containerd-config.ts';
 import { ensureContainerd, stopContainerd } from '#node-agent/runtime/containerd-daemon.ts';
-import { cgroupPrefix, clearNode, start } from '#node-agent/start.ts';
+import { cgroupPrefix, clearNode, type NodeAgentConfig, start } from '#node-agent/start.ts';
 
 /** A small image with a shell, made of the machine's own static busybox. */
 export const TEST_IMAGE = 'gantry.internal/test/busybox:1';
@@ -133,6 +133,7 @@ export type TestNodeOptions = {
   tls?: { certFile: string; keyFile: string; clientCaFile: string };
   /** Second part of the pod range 10.x.0.0/16, so that tests do not meet. */
   range?: number;
+  eviction?: NonNullable<NodeAgentConfig['eviction']>;
 };
 
 /** A whole node agent with its own containerd and network, Ready. */
@@ -158,6 +159,7 @@ export async function startTestNode(options: TestNodeOptions): Promise<TestNode>
         podCidr: `10.${range}.7.0/24`,
         clusterCidr: `10.${range}.0.0/16`,
         networkName,
+        ...(options.eviction ? { eviction: options.eviction } : {}),
         ...(tls
           ? {
               tlsCertFile: tls.certFile,
