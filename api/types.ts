@@ -99,6 +99,7 @@ export type CSINode = Typed<models.V1CSINode>;
 export type CSIStorageCapacity = Typed<models.V1CSIStorageCapacity>;
 export type VolumeAttachment = Typed<models.V1VolumeAttachment>;
 export type VolumeAttributesClass = Typed<models.V1VolumeAttributesClass>;
+export type APIService = Typed<models.V1APIService>;
 export type FlowSchema = Typed<models.V1FlowSchema>;
 export type FlowSubject = Plain<models.FlowcontrolV1Subject>;
 export type ResourcePolicyRule = Plain<models.V1ResourcePolicyRule>;
