@@ -1,5 +1,6 @@
 import { errorText } from '#base/log.ts';
 import type { BootstrapContext } from '#apiserver/bootstrap-context.ts';
+import { registerLocal } from '#apiserver/aggregation/availability.ts';
 import { ensureFlowControl } from '#apiserver/bootstrap-flowcontrol.ts';
 import { createBootstrapObjects } from '#apiserver/bootstrap-objects.ts';
 import { reconcileRbac } from '#apiserver/bootstrap-rbac.ts';
@@ -15,6 +16,7 @@ export const bootstrapSteps: readonly BootstrapStep[] = [
   { name: 'objects', run: createBootstrapObjects },
   { name: 'rbac', run: reconcileRbac },
   { name: 'flow control', run: ensureFlowControl },
+  { name: 'api services', run: registerLocal },
   { name: 'services', run: (context) => reconcileServerPlace(context, context.place) },
 ];
 

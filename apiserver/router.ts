@@ -32,6 +32,23 @@ export type RouteHandler = (
   user: UserInfo,
 ) => Promise<ServerResponse> | ServerResponse | null;
 
+/** Several routes as one: the first that answers. */
+export const anyRoute =
+  (routes: readonly RouteHandler[]): RouteHandler =>
+  (info, request, user) => {
+    for (const route of routes) {
+      const answer = route(info, request, user);
+      if (answer) return answer;
+    }
+    return null;
+  };
+
+export type PassHandler = (
+  info: RequestInfo,
+  user: UserInfo,
+  connection: UpgradedConnection,
+) => Promise<void> | null;
+
 export type Router = {
   route: (info: RequestInfo, request: ServerRequest, user: UserInfo) => Promise<ServerResponse>;
   /** Hands an upgraded connection to the handler of its path. Throws StatusError. */
@@ -48,6 +65,8 @@ export function createRouter(options: {
   context: HandlerContext;
   handlers: readonly SubresourceHandler[];
   routes: readonly RouteHandler[];
+  /** Takes upgraded connections that are none of the resources'; null = not mine. */
+  pass?: PassHandler;
 }): Router {
   const { server, context, routes } = options;
   const handlers = new Map(
@@ -75,12 +94,15 @@ export function createRouter(options: {
       if (info.rest !== '') throw nothingThere();
       if (info.subresource !== '') {
         const part = kind.subresources?.[info.subresource];
+        if (!part && typeof kind.schema !== 'string') throw notFoundError(nameOf(kind), info.name);
         if (!part) throw nothingThere();
         if (part.type === 'handler' && !part.prepareForUpdate) throw methodNotAllowed();
       }
       return handleVerb(call);
     },
     async connect(info, request, user, connection) {
+      const passing = options.pass?.(info, user, connection);
+      if (passing) return passing;
       const kind = info.isResource ? findKind(server, info) : undefined;
       const handler = kind && handlerOf(info);
       if (!kind || !handler?.connect) throw nothingThere();
@@ -94,7 +116,6 @@ export function createRouter(options: {
 function verbsOf(kind: Kind, subresource: string): readonly string[] {
   const part = subresource === '' ? kind : kind.subresources?.[subresource];
   const verbs = part && 'verbs' in part ? part.verbs : undefined;
-        if (!part && typeof kind.schema !== 'string') throw notFoundError(nameOf(kind), info.name);
   return verbs ?? ALL_VERBS;
 }
 

@@ -11,8 +11,9 @@ import type { Running } from '#base/running.ts';
 import { runTogether } from '#base/running.ts';
 import { admissionRules } from '#apiserver/admission.ts';
 import { createAudit } from '#apiserver/audit.ts';
-import { type AuditLogConfig, openAuditLog } from '#apiserver/audit-log.ts';
+import { type AuditLogConfig, type AuditSink, openAuditLog } from '#apiserver/audit-log.ts';
 import { parseAuditPolicy } from '#apiserver/audit-policy.ts';
+import { createAggregation } from '#apiserver/aggregation/aggregation.ts';
 import { createAuthenticator } from '#apiserver/authn/authenticate.ts';
 import { identifyPeer } from '#apiserver/authn/client-certificate.ts';
 import {
@@ -57,7 +58,7 @@ import { createHandlerContext } from '#apiserver/resource/handler-context.ts';
 import { createResources } from '#apiserver/resource/resources.ts';
 import type { ServerContext } from '#apiserver/resource/server-context.ts';
 import type { RouteHandler } from '#apiserver/router.ts';
-import { createRouter } from '#apiserver/router.ts';
+import { anyRoute, createRouter } from '#apiserver/router.ts';
 import { createDocuments, documentRoutes } from '#apiserver/documents.ts';
 import type { HttpsServer } from '#apiserver/server.ts';
 import { listen } from '#apiserver/server.ts';
@@ -149,7 +150,7 @@ export async function start(
   const audit = openAudit(config, { clock, log });
   const encryption = openEncryption(config.encryptionProviderConfig);
   const bare = await openStore(storeConfig(config), { clock, log, signal });
-  const store = encryption ? encryptedStore(bare, encryption.current) : bare;
+  const store = encryption ? encryptedStore(bare, () => encryption.current()) : bare;
   try {
     return await serve();
   } catch (error) {
@@ -177,7 +178,7 @@ export async function start(
       get scheme() {
         return live.scheme;
       },
-      endOf: live.endOf,
+      endOf: (kind) => live.endOf(kind),
       cache,
       reader,
       admission: admissionRules,
@@ -244,6 +245,12 @@ export async function start(
           (error: unknown) => errorText(error),
         ),
     };
+    const documentsRoute = anyRoute(documentRoutes({ ...documents, metrics }));
+    const aggregation = createAggregation({
+      cache,
+      random,
+      frontProxy: () => current.frontProxyClient,
+    });
     const router = createRouter({
       server,
       context,
@@ -256,8 +263,10 @@ export async function start(
           readyz: [ping, stored, readiness],
         }),
         openidRoute(tokens, () => serverUrl),
-        ...documentRoutes({ ...documents, metrics }),
+        aggregation.route(documentsRoute),
+        documentsRoute,
       ],
+      pass: aggregation.pass,
     });
     const pipeline = createPipeline({
       authenticator,
@@ -326,25 +335,34 @@ export async function start(
         isReady = true;
         log.info('ready', { url });
         resolve();
-        const flows = { scheme: base, reader, resources, log, signal: own };
-        await keepFlowControl({ ...flows, clock, cache });
+        const objects = { scheme: base, reader, resources, log, signal: own };
+        await Promise.all([
+          keepFlowControl({ ...objects, clock, cache }),
+          aggregation.keep({ ...objects, clock }, () => live.scheme),
+        ]);
       },
     ]);
-    const done = finish(running, https, store)
-      .finally(async () => audit?.sink.close())
-      .finally(() => reject(new Error('the server stopped')));
+    const done = finish(running, https, store, audit?.sink).finally(() =>
+      reject(new Error('the server stopped')),
+    );
     done.catch(() => {});
     return { handle: pipeline.handle, url, port: https.port, pki, ready, done };
   }
 }
 
 /** Ends in the order that loses nothing: no new requests, those under way, then the store. */
-async function finish(running: Running, https: HttpsServer, store: Store): Promise<void> {
+async function finish(
+  running: Running,
+  https: HttpsServer,
+  store: Store,
+  record: AuditSink | undefined,
+): Promise<void> {
   try {
     await running.done;
   } finally {
     await https.close();
     await store.close();
+    await record?.close();
   }
 }
 

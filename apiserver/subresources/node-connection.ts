@@ -88,7 +88,7 @@ const unreachable = (address: NodeAddress, path: string, error: unknown): Status
 /** Without the query, which may hold a command's arguments. */
 const pathOnly = (path: string): string => path.split('?')[0] ?? '';
 
-function answerOf(response: IncomingMessage): ServerResponse {
+export function answerOf(response: IncomingMessage): ServerResponse {
   const headers: Record<string, string> = {};
   for (const [name, value] of Object.entries(response.headers)) {
     if (HOP_HEADERS.has(name) || value === undefined) continue;
@@ -130,7 +130,7 @@ export async function passToNode(
   backend.write(`${lines.join('\r\n')}\r\n\r\n`);
   if (head.length > 0) backend.write(head);
   backend.setNoDelay(true);
-  await join(socket, backend);
+  await joinConnections(socket, backend);
 }
 
 /** A bearer token may come as a WebSocket subprotocol: it is for us alone. */
@@ -169,7 +169,10 @@ function dial(context: HandlerContext, address: NodeAddress, path: string): Prom
  * Bytes both ways. A side that ends is passed on as an end, so that the other may finish; a side
  * that breaks off takes the other with it, which is how clients usually leave.
  */
-function join(client: UpgradedConnection['socket'], backend: TLSSocket): Promise<void> {
+export function joinConnections(
+  client: UpgradedConnection['socket'],
+  backend: TLSSocket,
+): Promise<void> {
   const flow = (from: NodeJS.ReadableStream, to: NodeJS.WritableStream): Promise<void> =>
     new Promise((resolve) => {
       pipeline(from, to, (error) => {
