@@ -181,6 +181,8 @@ function addNulls(
       object[name] = {};
     } else if (
       schema?.required?.includes(name) &&
+      // An empty set is left out although it is required (validationActions).
+      property['x-kubernetes-list-type'] !== 'set' &&
       (property.items || property.additionalProperties)
     ) {
       object[name] = null;

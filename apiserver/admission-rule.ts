@@ -1,9 +1,11 @@
 import type { Clock } from '#base/clock.ts';
 import type { Random } from '#base/random.ts';
 import type { Kind } from '#api/kind.ts';
+import type { Scheme } from '#api/scheme.ts';
 import type { KubeObject, ObjectKey } from '#api/types.ts';
 import type { Authorizer } from '#apiserver/authz/authorizer.ts';
 import type { ObjectReader } from '#apiserver/reader.ts';
+import type { Reinvocation } from '#apiserver/reinvocation.ts';
 import type { UserInfo } from '#apiserver/user.ts';
 
 /** One write on its way into the store. Source: admission.k8s.io/v1 AdmissionRequest. */
@@ -22,9 +24,13 @@ export type AdmissionRequest = {
   warnings: string[];
   /** Adds to the request's audit record; absent where none is kept. */
   annotate?: ((key: string, value: string) => void) | undefined;
+  /** Set by mutating rules that other rules' changes concern; see apiserver/reinvocation.ts. */
+  reinvocation?: Reinvocation;
 };
 
 export type AdmissionContext = {
+  /** As it is at this moment: custom kinds come and go. */
+  readonly scheme: Scheme;
   reader: ObjectReader;
   /** For rules that depend on what else the user may do (escalation, owner references). */
   authorizer: Authorizer;

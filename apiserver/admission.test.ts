@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { builtinKinds } from '#api/kinds.ts';
+import { buildScheme } from '#api/scheme.ts';
 import { isStatusError } from '#api/status.ts';
 import type { KubeObject, Pod } from '#api/types.ts';
 import { manualClock } from '#base/clock.ts';
@@ -14,6 +15,8 @@ import type { UserInfo } from '#apiserver/user.ts';
 
 const admin: UserInfo = { name: 'admin', groups: ['system:masters', 'system:authenticated'] };
 const agent: UserInfo = { name: 'system:node:n1', groups: ['system:nodes'] };
+
+const scheme = buildScheme(builtinKinds);
 
 const world = (): ReaderDouble =>
   readerDouble({
@@ -68,6 +71,7 @@ async function admit(write: Write, reader: ReaderDouble = world()): Promise<Admi
     object,
   };
   const context = {
+    scheme,
     reader,
     authorizer: createAuthorizer({ reader }),
     modify: (async (group, _version, resource, key, change) => {

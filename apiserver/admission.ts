@@ -4,6 +4,8 @@ import { defaultIngressClass } from '#apiserver/admission/default-ingress-class.
 import { defaultStorageClass } from '#apiserver/admission/default-storage-class.ts';
 import { defaultTolerationSeconds } from '#apiserver/admission/default-toleration-seconds.ts';
 import { limitRanger } from '#apiserver/admission/limit-ranger.ts';
+import { mutatingAdmissionPolicy } from '#apiserver/admission/mutating-admission-policy.ts';
+import { mutatingWebhook } from '#apiserver/admission/mutating-webhook.ts';
 import { namespaceLifecycle } from '#apiserver/admission/namespace-lifecycle.ts';
 import { nodeRestriction } from '#apiserver/admission/node-restriction.ts';
 import { podSecurity } from '#apiserver/admission/pod-security.ts';
@@ -14,6 +16,8 @@ import { runtimeClass } from '#apiserver/admission/runtime-class.ts';
 import { serviceAccount } from '#apiserver/admission/service-account.ts';
 import { storageObjectInUseProtection } from '#apiserver/admission/storage-object-in-use-protection.ts';
 import { taintNodesByCondition } from '#apiserver/admission/taint-nodes-by-condition.ts';
+import { validatingAdmissionPolicy } from '#apiserver/admission/validating-admission-policy.ts';
+import { validatingWebhook } from '#apiserver/admission/validating-webhook.ts';
 
 /** What every write passes, in this order: all that mutate, then, after validation, all that check. */
 export const admissionRules: readonly AdmissionRule[] = [
@@ -31,6 +35,10 @@ export const admissionRules: readonly AdmissionRule[] = [
   runtimeClass,
   claimResize,
   defaultIngressClass,
+  mutatingAdmissionPolicy,
+  mutatingWebhook,
+  validatingAdmissionPolicy,
+  validatingWebhook,
   // Last, so that only what passes everything else is charged.
   resourceQuota,
 ];

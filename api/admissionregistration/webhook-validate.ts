@@ -120,7 +120,9 @@ function checkWebhook(errors: Errors, path: string, hook: Webhook, strict: Stric
   }
   checkLabelSelector(errors, `${path}.namespaceSelector`, hook.namespaceSelector);
   checkLabelSelector(errors, `${path}.objectSelector`, hook.objectSelector);
-  checkEnum(errors, `${path}.reinvocationPolicy`, hook.reinvocationPolicy, REINVOCATIONS);
+  if (hook.reinvocationPolicy !== undefined) {
+    checkEnum(errors, `${path}.reinvocationPolicy`, hook.reinvocationPolicy, REINVOCATIONS);
+  }
   checkClient(errors, `${path}.clientConfig`, hook.clientConfig ?? {});
   if (strict.conditions) {
     checkConditions(errors, `${path}.matchConditions`, hook.matchConditions ?? [], false);

@@ -35,9 +35,24 @@ export function admission(
     annotate: options.annotate,
   };
   return {
-    mutate: () => runFrom(server, request, options.signal, 'mutate', 0),
+    mutate: () => {
+      const pending = runFrom(server, request, options.signal, 'mutate', 0);
+      // Only rules that wait can ask for another round, or rules that found such a policy.
+      if (!pending) return again(server, request, options.signal);
+      return pending.then(() => again(server, request, options.signal));
+    },
     validate: () => runFrom(server, request, options.signal, 'validate', 0),
   };
+}
+
+/** The second round of the mutating rules, where an earlier one has to see later changes. */
+function again(
+  server: ServerContext,
+  request: AdmissionRequest,
+  signal: AbortSignal,
+): Promise<void> | undefined {
+  if (!request.reinvocation?.startRound()) return undefined;
+  return runFrom(server, request, signal, 'mutate', 0);
 }
 
 function runFrom(
@@ -51,8 +66,9 @@ function runFrom(
   for (let i = start; i < rules.length; i++) {
     const rule = rules[i];
     if (!rule?.[phase] || !rule.handles(request)) continue;
-    const { reader, authorizer, modify, clock, random } = server;
-    const pending = rule[phase](request, { reader, authorizer, modify, clock, random, signal });
+    const { scheme, reader, authorizer, modify, clock, random } = server;
+    const context = { scheme, reader, authorizer, modify, clock, random, signal };
+    const pending = rule[phase](request, context);
     if (pending) return pending.then(() => runFrom(server, request, signal, phase, i + 1));
   }
   return undefined;

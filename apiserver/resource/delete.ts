@@ -39,9 +39,10 @@ export async function deleteObject(
     checkDeletePreconditions(kind, entry.object, deletion);
     const oldObject = objectAs(kind, entry);
     const { namespace = '' } = key;
+    const name = options.collection ? '' : key.name;
     const rules = admission(
       server,
-      { operation: 'DELETE', kind, namespace, name: key.name, object: null, oldObject },
+      { operation: 'DELETE', kind, namespace, name, object: null, oldObject },
       options,
     );
     await rules.mutate();

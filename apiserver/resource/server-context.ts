@@ -45,6 +45,8 @@ export type WriteOptions = {
   signal: AbortSignal;
   /** Adds to the audit record of the request, where one is kept. */
   annotate?: ((key: string, value: string) => void) | undefined;
+  /** One of a whole collection that is deleted: admission is asked without a name, as upstream. */
+  collection?: boolean;
   /** The object's managedFields are settled already (server-side apply). */
   tracked?: boolean;
 };

@@ -319,6 +319,7 @@ async function deleteCollectionVerb(call: Call): Promise<ServerResponse> {
   const { server, kind, info, request, user } = call;
   const format = formatOf(call);
   const options = readWriteOptions(info, request, user, 'DeleteOptions');
+  options.collection = true;
   const deletion = readDeleteOptions(info, request);
   if (deletion.dryRun?.length) options.dryRun = true;
   const list = readListOptions(info.query, false);
