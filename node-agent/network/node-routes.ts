@@ -2,6 +2,15 @@ import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
 import type { Node } from '#api/types.ts';
+import {
+  deviceCommands,
+  firstOf,
+  isNeighbour,
+  type LinkRoute,
+  neighbourCommands,
+  overlayDevice,
+  type OverlayNode,
+} from './overlay.ts';
 
 const run = promisify(execFile);
 const TIMEOUT_MS = 10_000;
@@ -33,45 +42,110 @@ export function wantedRoutes(nodes: readonly Node[], ownName: string): Map<strin
   return routes;
 }
 
+/** A route's next hop; with a device it need not be a neighbour. */
+export type Hop = { via: string; device?: string };
+
 /** Arguments for ip(8), one command each, that lead from the routes there are to those wanted. */
-export function routeChanges(current: Routes, wanted: Routes, metric: string): string[][] {
+export function routeChanges(
+  current: ReadonlyMap<string, Hop>,
+  wanted: ReadonlyMap<string, Hop>,
+  metric: string,
+): string[][] {
+  const same = (a: Hop | undefined, b: Hop): boolean =>
+    a?.via === b.via && (b.device === undefined || a.device === b.device);
   const gone = [...current.keys()].filter((range) => !wanted.has(range));
-  const come = [...wanted].filter(([range, via]) => current.get(range) !== via);
+  const come = [...wanted].filter(([range, hop]) => !same(current.get(range), hop));
   const ours = ['proto', PROTOCOL, 'metric', metric];
   return [
     ...gone.map((range) => ['route', 'delete', range, ...ours]),
-    ...come.map(([range, via]) => ['route', 'replace', range, 'via', via, ...ours]),
+    ...come.map(([range, { via, device }]) => {
+      const way = device === undefined ? [] : ['dev', device, 'onlink'];
+      return ['route', 'replace', range, 'via', via, ...way, ...ours];
+    }),
   ];
 }
 
-/** The routes that we wrote for this network, as the kernel has them now. */
-async function currentRoutes(metric: string): Promise<Map<string, string>> {
-  const { stdout } = await run('ip', ['-j', 'route', 'show', 'proto', PROTOCOL], {
-    timeout: TIMEOUT_MS,
-  });
-  // With no route at all, some versions print nothing instead of an empty list.
-  type Route = { dst: string; gateway?: string; metric?: number };
-  const routes = (JSON.parse(stdout.trim() || '[]') as Route[]).filter(
-    (route) => `${route.metric}` === metric,
-  );
-  return new Map(routes.map(({ dst, gateway }) => [dst, gateway ?? '']));
-}
+/** The node that routes are for, and what it needs to reach nodes of other segments. */
+export type RoutesConfig = {
+  /** Of the network. */
+  name: string;
+  own: OverlayNode & { clusterCidr: string; mtu: number };
+  /** Before the programs' names; for example nsenter and its arguments. */
+  prefix?: readonly string[];
+};
 
 /**
- * Makes the kernel's routes of the network `name` those wanted. Throws an Error for one that the kernel refuses, after
- * having tried all: a node in another network segment cannot be a next hop.
+ * Makes the kernel's routes of a network those wanted: straight to neighbours, through the overlay
+ * to nodes of other segments. Resolves to how many changed. Throws an Error for what the kernel
+ * refuses, after having tried all.
  */
-export async function applyRoutes(name: string, wanted: Routes): Promise<number> {
+export async function applyRoutes(config: RoutesConfig, wanted: Routes): Promise<number> {
+  const { name, prefix = [] } = config;
+  const attached = await list<LinkRoute>(prefix, ['route', 'show', 'scope', 'link']);
+  const hops = new Map<string, Hop>();
+  const commands: string[][] = [];
+  for (const [podCidr, nodeIp] of wanted) {
+    if (isNeighbour(nodeIp, attached)) {
+      hops.set(podCidr, { via: nodeIp });
+      continue;
+    }
+    hops.set(podCidr, { via: firstOf(podCidr), device: overlayDevice(name) });
+    const { ip, bridge } = neighbourCommands(name, { podCidr, nodeIp });
+    commands.push(['ip', ...ip], ['bridge', ...bridge]);
+  }
+  if (commands.length > 0) await ensureDevice(config);
   const metric = metricOf(name);
-  const changes = routeChanges(await currentRoutes(metric), wanted, metric);
+  const changes = routeChanges(await currentRoutes(prefix, metric), hops, metric);
   const failures: string[] = [];
-  for (const args of changes) {
+  for (const command of [...commands, ...changes.map((args) => ['ip', ...args])]) {
     try {
-      await run('ip', args, { timeout: TIMEOUT_MS });
+      await execute([...prefix, ...command]);
     } catch (error) {
-      failures.push(`ip ${args.join(' ')}: ${(error as { stderr?: string }).stderr?.trim()}`);
+      failures.push(`${command.join(' ')}: ${(error as { stderr?: string }).stderr?.trim()}`);
     }
   }
   if (failures.length > 0) throw new Error(failures.join('; '));
   return changes.length;
+}
+
+/** Takes away the routes of a network, and its overlay. Idempotent. */
+export async function removeRoutes(name: string): Promise<void> {
+  const metric = metricOf(name);
+  for (const args of routeChanges(await currentRoutes([], metric), new Map(), metric))
+    await execute(['ip', ...args]);
+  await execute(['ip', 'link', 'delete', overlayDevice(name)]).catch(() => {
+    // Most networks never needed one.
+  });
+}
+
+/** The routes that we wrote for this network, as the kernel has them now. */
+async function currentRoutes(prefix: readonly string[], metric: string): Promise<Map<string, Hop>> {
+  type Route = { dst: string; gateway?: string; dev?: string; metric?: number };
+  const routes = await list<Route>(prefix, ['route', 'show', 'proto', PROTOCOL]);
+  const ours = routes.filter((route) => `${route.metric}` === metric);
+  return new Map(
+    ours.map(({ dst, gateway = '', dev }) => [dst, { via: gateway, ...(dev && { device: dev }) }]),
+  );
+}
+
+/** Makes the overlay's device, again when the node's address has changed. */
+async function ensureDevice({ name, own, prefix = [] }: RoutesConfig): Promise<void> {
+  type Link = { linkinfo?: { info_data?: { local?: string } } };
+  const device = overlayDevice(name);
+  const [add = [], ...rest] = deviceCommands(name, own);
+  const [link] = await list<Link>(prefix, ['-d', 'link', 'show', device]).catch(() => []);
+  if (link && link.linkinfo?.info_data?.local !== own.nodeIp)
+    await execute([...prefix, 'ip', 'link', 'delete', device]);
+  if (link?.linkinfo?.info_data?.local !== own.nodeIp) await execute([...prefix, 'ip', ...add]);
+  for (const args of rest) await execute([...prefix, 'ip', ...args]);
+}
+
+async function list<T>(prefix: readonly string[], args: readonly string[]): Promise<T[]> {
+  const text = await execute([...prefix, 'ip', '-j', ...args]);
+  // With no route at all, some versions print nothing instead of an empty list.
+  return JSON.parse(text.trim() || '[]') as T[];
+}
+
+async function execute([program = 'ip', ...args]: readonly string[]): Promise<string> {
+  return (await run(program, args, { timeout: TIMEOUT_MS })).stdout;
 }

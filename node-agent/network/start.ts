@@ -16,7 +16,7 @@ import { informerView } from './dns/view.ts';
 import { createHealthServers, healthPorts } from './health-ports.ts';
 import { hostPortsOf } from './host-ports.ts';
 import { createNftWriter, type NftWriter, removeTable } from './nft-writer.ts';
-import { applyRoutes, wantedRoutes } from './node-routes.ts';
+import { applyRoutes, removeRoutes, type RoutesConfig, wantedRoutes } from './node-routes.ts';
 import { mtuOf, prepareNode, removeBridge } from './node-setup.ts';
 import { policyRules } from './policy-rules.ts';
 import { watchPolicies } from './policy-watch.ts';
@@ -95,7 +95,8 @@ export async function startNetwork(
   const writer = createNftWriter({ table: tableOf(name), skeleton, command: ['nft'], log });
   const ready = Promise.withResolvers<void>();
   ready.promise.catch(() => {});
-  const context: Context = { name, informers, node, writer, log, clock, onReady: ready.resolve };
+  const way = { name, own: { podCidr, nodeIp: config.nodeIp, clusterCidr, mtu } };
+  const context: Context = { way, informers, node, writer, log, clock, onReady: ready.resolve };
   const running = runTogether(signal, [
     (until) => keepRules(context, until),
     (until) => keepTable(context, until),
@@ -128,7 +129,7 @@ async function startDns(
 /** Takes away what `startNetwork` put into the kernel. For a clean stop; idempotent. */
 export async function removeNetwork(name: string = DEFAULT_NAME): Promise<void> {
   await removeTable(['nft'], tableOf(name));
-  await applyRoutes(name, new Map());
+  await removeRoutes(name);
   await removeBridge(`${name}0`);
 }
 
@@ -137,8 +138,7 @@ function tableOf(name: string): { family: 'ip'; name: string } {
 }
 
 type Context = {
-  /** Of the network. */
-  name: string;
+  way: RoutesConfig;
   /** Last written. */
   routes?: ReadonlyMap<string, string>;
   informers: Informers;
@@ -201,21 +201,21 @@ async function keepRules(context: Context, signal: AbortSignal): Promise<void> {
 
 /** Puts back the table and the routes when somebody flushed those of the whole machine. */
 async function keepTable(context: Context, signal: AbortSignal): Promise<void> {
-  const { name, writer, log, clock } = context;
+  const { writer, log, clock } = context;
   while (!signal.aborted) {
     await clock.sleep(VERIFY_MS, { signal });
     try {
       await writer.verify();
-      if (context.routes) await applyRoutes(name, context.routes);
+      if (context.routes) await applyRoutes(context.way, context.routes);
     } catch (error) {
       log.error('cannot restore rules or routes', { error: errorText(error) });
     }
   }
 }
 
-/** Routes to the pods of the other nodes, which are expected in the same network segment. */
+/** Routes to the pods of the other nodes. */
 async function keepRoutes(context: Context, signal: AbortSignal): Promise<void> {
-  const { name, informers, node, log, clock } = context;
+  const { way, informers, node, log, clock } = context;
   const nodeInformer = informers.of(nodes);
   const changes = changeSignal(signal);
   nodeInformer.onChange(changes.notify);
@@ -227,7 +227,7 @@ async function keepRoutes(context: Context, signal: AbortSignal): Promise<void> 
     const text = JSON.stringify([...wanted].sort(([a], [b]) => (a < b ? -1 : 1)));
     try {
       // Nodes change at every heartbeat, their addresses hardly ever.
-      if (text !== written && (await applyRoutes(name, wanted)) > 0)
+      if (text !== written && (await applyRoutes(way, wanted)) > 0)
         log.info('wrote node routes', { text });
       written = text;
       context.routes = wanted;
