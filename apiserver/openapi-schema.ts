@@ -63,6 +63,7 @@ export function convertSchema(
     // The models have no words for members of a named type: its own say what they are.
     const words = definitions.get(schema.ref)?.description;
     if (words !== undefined) result['description'] = words;
+    if (version === 3 && METADATA.test(schema.ref)) result['default'] = {};
   }
   if (schema.type !== undefined) result['type'] = schema.type;
   if (schema.format !== undefined) result['format'] = schema.format;
@@ -107,6 +108,9 @@ function addThreeOnly(result: Json, schema: Schema, definitions: Definitions): v
   if (schema.allOf)
     result['allOf'] = schema.allOf.map((inner) => convertSchema(inner, 3, definitions));
 }
+
+/** Metadata is there even when nothing is said of it. */
+const METADATA = /\.meta\.v1\.(Object|List)Meta$/;
 
 const isZero = (value: unknown): boolean =>
   value === '' ||

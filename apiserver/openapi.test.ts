@@ -114,7 +114,9 @@ test('version 2 says with its own means what it cannot say otherwise', () => {
   assert.equal(deepGet(quantity, 'type'), 'string');
   const port = deepGet(definitions, 'io.k8s.apimachinery.pkg.util.intstr.IntOrString');
   assert.equal(deepGet(port, 'format'), 'int-or-string');
-  const text = JSON.stringify(definitions);
+  // A type that describes schemas has fields of these names.
+  const props = 'io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps';
+  const text = JSON.stringify({ ...(definitions as object), [props]: {} });
   assert.ok(!/"(oneOf|anyOf|nullable)"/.test(text));
 });
 

@@ -11,14 +11,13 @@ const WEBHOOK_PORT = 443;
 
 /** What users may leave out. Source: defaults of apiextensions.k8s.io/v1. */
 export function defaultDefinition(object: CustomResourceDefinition): void {
-  const { spec } = object;
-  if (!isPlainObject(spec)) return;
-  const { names } = spec;
-  if (isPlainObject(names)) {
-    if (!names.singular) names.singular = (names.kind ?? '').toLowerCase();
-    if (!names.singular) delete names.singular;
-    if (!names.listKind && names.kind) names.listKind = `${names.kind}List`;
-  }
+  // What is missing is refused later, by its name.
+  const spec = (object.spec ??= {} as CustomResourceDefinition['spec']);
+  spec.versions ??= [];
+  const names = (spec.names ??= {} as typeof spec.names);
+  if (!names.singular) names.singular = (names.kind ?? '').toLowerCase();
+  if (!names.singular) delete names.singular;
+  if (!names.listKind && names.kind) names.listKind = `${names.kind}List`;
   spec.conversion ??= { strategy: 'None' };
   const service = spec.conversion.webhook?.clientConfig?.service;
   if (service) service.port ??= WEBHOOK_PORT;

@@ -158,6 +158,7 @@ export const coreRules: FieldRules = rulesOf({
   V1ReplicationController: { spec: struct, status: struct },
   V1ReplicationControllerCondition: { status: emptyText, type: emptyText },
   V1ReplicationControllerSpec: {
+    minReadySeconds: zero,
     replicas: { default: 1 },
     selector: atomicMap,
   },

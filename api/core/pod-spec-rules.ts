@@ -25,7 +25,8 @@ export const podSpecRules: FieldRules = rulesOf({
   },
   V1Capabilities: { add: atomicList, drop: atomicList },
   V1ClusterTrustBundleProjection: { path: emptyText },
-  V1ConfigMapKeySelector: { '': atomicMap, key: emptyText },
+  V1ConfigMapEnvSource: { name: emptyText },
+  V1ConfigMapKeySelector: { '': atomicMap, key: emptyText, name: emptyText },
   V1Container: {
     args: atomicList,
     command: atomicList,
@@ -135,7 +136,8 @@ export const podSpecRules: FieldRules = rulesOf({
   V1SeccompProfile: {
     type: { ...oneOf('Localhost', 'RuntimeDefault', 'Unconfined'), ...emptyText },
   },
-  V1SecretKeySelector: { '': atomicMap, key: emptyText },
+  V1SecretEnvSource: { name: emptyText },
+  V1SecretKeySelector: { '': atomicMap, key: emptyText, name: emptyText },
   V1SecurityContext: { procMount: oneOf('Default', 'Unmasked') },
   V1SleepAction: { seconds: zero },
   V1Sysctl: { name: emptyText, value: emptyText },

@@ -35,7 +35,10 @@ export const csiNode = defineKind<CSINode>({
 
   defaults(object) {
     object.spec ??= { drivers: [] };
-    // The list is always shown, and as null when it is empty.
+    // Lists are always shown, and as null when they are empty.
+    for (const driver of object.spec.drivers ?? []) {
+      if (!driver.topologyKeys?.length) (driver as { topologyKeys: unknown }).topologyKeys = null;
+    }
     if (!object.spec.drivers?.length) (object.spec as { drivers: unknown }).drivers = null;
   },
   validate(object) {
