@@ -11,6 +11,7 @@ import { ephemeralVolumeController } from '#controllers/ephemeral-volume-control
 import { garbageCollectorController } from '#controllers/garbage-collector-controller.ts';
 import { horizontalPodAutoscalerController } from '#controllers/horizontal-pod-autoscaler-controller.ts';
 import { jobController } from '#controllers/job-controller.ts';
+import { localProvisionerController } from '#controllers/local-provisioner-controller.ts';
 import { namespaceController } from '#controllers/namespace-controller.ts';
 import { nodeIpamController } from '#controllers/node-ipam-controller.ts';
 import { nodeLifecycleController } from '#controllers/node-lifecycle-controller.ts';
@@ -56,6 +57,7 @@ export const controllers: readonly ControllerDefinition[] = [
   resourceQuotaController,
   clusterRoleAggregationController,
   persistentVolumeBinderController,
+  localProvisionerController,
   claimProtectionController,
   volumeProtectionController,
   ephemeralVolumeController,

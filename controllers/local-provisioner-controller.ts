@@ -1,0 +1,157 @@
+import type { Node, PersistentVolume, PersistentVolumeClaim, StorageClass } from '#api/types.ts';
+import type { Action } from '#client/actions.ts';
+import { cacheOf, keyText, onSelf, type Plan, runController } from '#client/controller.ts';
+import {
+  nodes,
+  persistentVolumeClaims,
+  persistentVolumes,
+  storageClasses,
+} from '#client/resources.ts';
+import type { ControllerDefinition, ControllerSetup } from '#controllers/definition.ts';
+import { classOf, SELECTED_NODE, waitsForConsumer } from '#controllers/volume-binding.ts';
+
+const NAME = 'local-provisioner-controller';
+/** The provisioner, and the driver that node agents know: directories of the node itself. */
+export const LOCAL_DRIVER = 'gantry.dev/local';
+const PROVISIONED_BY = 'pv.kubernetes.io/provisioned-by';
+const HOSTNAME = 'kubernetes.io/hostname';
+/** A directory of one node cannot be shared with others. */
+const ACCESS_MODES = new Set(['ReadWriteOnce', 'ReadWriteOncePod']);
+
+export type LocalClaimWorld = {
+  claim: PersistentVolumeClaim;
+  storageClass: StorageClass | undefined;
+  /** Where the volume is to be; undefined as long as nobody knows. */
+  node: Node | undefined;
+  exists: boolean;
+};
+
+export const volumeNameFor = ({ metadata }: PersistentVolumeClaim): string => `pvc-${metadata.uid}`;
+
+/** Makes the volume of a claim on the node of its first consumer. Pure. */
+export function planLocalClaim(world: LocalClaimWorld): Plan {
+  const { claim, storageClass, node, exists } = world;
+  if (storageClass?.provisioner !== LOCAL_DRIVER || exists || !node) return { actions: [] };
+  if (claim.metadata.deletionTimestamp || claim.spec?.volumeName) return { actions: [] };
+  const problem = problemOf(claim);
+  if (problem) {
+    const message = `failed to provision volume with StorageClass "${classOf(claim)}": ${problem}`;
+    const note = { type: 'Warning', reason: 'ProvisioningFailed', message } as const;
+    return { actions: [{ type: 'event', about: claim, note }] };
+  }
+  const object = volumeFor(claim, storageClass, node);
+  const message = `Successfully provisioned volume ${object.metadata.name}`;
+  const success = { type: 'Normal', reason: 'ProvisioningSucceeded', message } as const;
+  const announce = { about: claim, success };
+  const create: Action = { type: 'create', resource: persistentVolumes, object, announce };
+  return { actions: [{ ...create, ifExists: 'ignore' }] };
+}
+
+function problemOf({ spec }: PersistentVolumeClaim): string {
+  const other = spec?.accessModes?.find((mode) => !ACCESS_MODES.has(mode));
+  if (other) return `access mode ${other} is not possible with directories of one node`;
+  if (spec?.volumeMode === 'Block') return 'volume mode Block is not possible with directories';
+  if (spec?.selector) return 'a selector cannot be met by a new volume';
+  if (spec?.dataSource || spec?.dataSourceRef) return 'data sources are not supported';
+  return '';
+}
+
+function volumeFor(
+  claim: PersistentVolumeClaim,
+  storageClass: StorageClass,
+  node: Node,
+): PersistentVolume {
+  const { namespace = '', name = '', uid = '' } = claim.metadata;
+  const volume = volumeNameFor(claim);
+  const host = node.metadata.labels?.[HOSTNAME] ?? node.metadata.name ?? '';
+  const matchExpressions = [{ key: HOSTNAME, operator: 'In', values: [host] }];
+  return {
+    apiVersion: 'v1',
+    kind: 'PersistentVolume',
+    metadata: { name: volume, annotations: { [PROVISIONED_BY]: LOCAL_DRIVER } },
+    spec: {
+      capacity: { storage: claim.spec?.resources?.requests?.['storage'] ?? '0' },
+      accessModes: claim.spec?.accessModes ?? [],
+      persistentVolumeReclaimPolicy: storageClass.reclaimPolicy ?? 'Delete',
+      storageClassName: storageClass.metadata.name ?? '',
+      volumeMode: 'Filesystem',
+      claimRef: { apiVersion: 'v1', kind: 'PersistentVolumeClaim', namespace, name, uid },
+      csi: { driver: LOCAL_DRIVER, volumeHandle: volume },
+      nodeAffinity: { required: { nodeSelectorTerms: [{ matchExpressions }] } },
+    },
+  };
+}
+
+/** Deletes a volume that its claim has released; the node's agent then drops the directory. Pure. */
+export function planLocalVolume(volume: PersistentVolume): Plan {
+  const { metadata, spec, status } = volume;
+  const isOurs = metadata.annotations?.[PROVISIONED_BY] === LOCAL_DRIVER;
+  const isOver = status?.phase === 'Released' && !metadata.deletionTimestamp;
+  if (!isOurs || !isOver || spec?.persistentVolumeReclaimPolicy !== 'Delete') {
+    return { actions: [] };
+  }
+  const { name = '', uid = '' } = metadata;
+  return { actions: [{ type: 'delete', resource: persistentVolumes, key: { name }, uid }] };
+}
+
+/** Gives claims of the class that the cluster is born with directories on their pods' nodes. */
+export const localProvisionerController: ControllerDefinition = {
+  name: NAME,
+  async run(setup) {
+    await Promise.all([runClaims(setup), runVolumes(setup)]);
+  },
+};
+
+async function runClaims(setup: ControllerSetup): Promise<void> {
+  const { informers } = setup;
+  const claims = informers.of(persistentVolumeClaims);
+  const volumes = informers.of(persistentVolumes);
+  const classes = informers.of(storageClasses);
+  const nodeCache = informers.of(nodes);
+  const nodeOf = (claim: PersistentVolumeClaim, storageClass: StorageClass | undefined) => {
+    const name = claim.metadata.annotations?.[SELECTED_NODE];
+    if (name) return nodeCache.get({ name });
+    // Without a consumer to follow, one node is as good as another.
+    return waitsForConsumer(storageClass) ? undefined : nodeCache.list()[0];
+  };
+  await runController<LocalClaimWorld>(
+    {
+      name: NAME,
+      caches: [
+        cacheOf(persistentVolumeClaims, claims),
+        cacheOf(persistentVolumes, volumes),
+        cacheOf(storageClasses, classes),
+        cacheOf(nodes, nodeCache),
+      ],
+      triggers(add) {
+        onSelf(claims, add);
+        classes.onChange(() => {
+          for (const claim of claims.list()) if (!claim.spec?.volumeName) add(keyText(claim));
+        });
+      },
+      observe(key) {
+        const claim = claims.get(key);
+        if (!claim) return undefined;
+        const storageClass = classes.get({ name: classOf(claim) });
+        const exists = volumes.get({ name: volumeNameFor(claim) }) !== undefined;
+        return { claim, storageClass, node: nodeOf(claim, storageClass), exists };
+      },
+      plan: planLocalClaim,
+    },
+    { ...setup, recorder: setup.recorderOf(LOCAL_DRIVER) },
+  );
+}
+
+async function runVolumes(setup: ControllerSetup): Promise<void> {
+  const volumes = setup.informers.of(persistentVolumes);
+  await runController<PersistentVolume>(
+    {
+      name: `${NAME}-volumes`,
+      caches: [cacheOf(persistentVolumes, volumes)],
+      triggers: (add) => onSelf(volumes, add),
+      observe: (key) => volumes.get(key),
+      plan: planLocalVolume,
+    },
+    { ...setup, recorder: setup.recorderOf(LOCAL_DRIVER) },
+  );
+}
