@@ -95,7 +95,7 @@ function checkStatus(errors: Errors, object: CustomResourceDefinition): void {
     errors.push(invalid(path, null, 'must have at least one stored version'));
     return;
   }
-  const { versions = [] } = object.spec;
+  const { versions } = object.spec;
   for (const { name, storage } of versions) {
     if (storage && !stored.includes(name)) {
       errors.push(invalid(path, stored, `must have the storage version ${name}`));
