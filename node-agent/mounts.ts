@@ -30,6 +30,18 @@ export async function mountTmpfs(
   await run('mount', ['-t', 'tmpfs', '-o', flags.join(','), 'tmpfs', dir]);
 }
 
+/**
+ * Makes a directory a place from which mounts spread to containers and back, as volumes with mount
+ * propagation need. Safe to repeat. Throws with mount's own words.
+ */
+export async function makeShared(dir: string): Promise<void> {
+  const isMounted = readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .some((line) => line.split(' ')[4] === dir);
+  if (!isMounted) await run('mount', ['--bind', dir, dir]);
+  await run('mount', ['--make-rshared', dir]);
+}
+
 /** Unmounts everything at or below `dir`. */
 export async function unmountAll(dir: string): Promise<void> {
   // The common case is nothing to do; reading the table is cheaper than starting a program.

@@ -101,6 +101,10 @@ export function readNodeInfo(
   };
 }
 
+/** Whether the kernel enforces AppArmor profiles. */
+export const hasAppArmor = (): boolean =>
+  readText('/sys/module/apparmor/parameters/enabled').startsWith('Y');
+
 /** The machine's architecture in Go's words, as labels have it. */
 export function architecture(): string {
   const names: Record<string, string> = { x64: 'amd64', arm64: 'arm64', ia32: '386' };

@@ -6,6 +6,8 @@ import type { Node, Pod } from '#api/types.ts';
 /** Why a node refuses a pod: the status it fails with. */
 export type Refusal = { reason: string; message: string };
 
+export type AdmissionFacts = { node: Node; allocatable: Amounts; hasAppArmor: boolean };
+
 /**
  * Whether a pod that was bound here can run beside the pods already admitted. The scheduler checks
  * the same, but a pod can be bound by hand, and two can be bound at a time.
@@ -13,10 +15,11 @@ export type Refusal = { reason: string; message: string };
 export function admitPod(
   pod: Pod,
   others: readonly Pod[],
-  { node, allocatable }: { node: Node; allocatable: Amounts },
+  { node, allocatable, hasAppArmor }: AdmissionFacts,
 ): Refusal | undefined {
   return (
     refuseBySelector(pod, node) ??
+    refuseByAppArmor(pod, hasAppArmor) ??
     refuseByResources(pod, others, allocatable) ??
     refuseByPorts(pod, others)
   );
@@ -42,6 +45,19 @@ function refuseBySelector({ spec }: Pod, node: Node): Refusal | undefined {
   return {
     reason: 'TaintToleration',
     message: `Pod was rejected: Predicate TaintToleration failed: node(s) had untolerated taint {${taint.key}: ${taint.value ?? ''}}`,
+  };
+}
+
+/** A profile that nobody enforces would only look like protection. */
+function refuseByAppArmor({ spec }: Pod, hasAppArmor: boolean): Refusal | undefined {
+  if (hasAppArmor) return undefined;
+  const profiles = [spec, ...spec.containers, ...(spec.initContainers ?? [])].map(
+    ({ securityContext }) => securityContext?.appArmorProfile?.type,
+  );
+  if (!profiles.some((type) => type && type !== 'Unconfined')) return undefined;
+  return {
+    reason: 'AppArmor',
+    message: 'Cannot enforce AppArmor: AppArmor is not enabled on the host',
   };
 }
 

@@ -171,7 +171,7 @@ test('admission: selectors, taints, resources, host ports', () => {
   ]);
   const open = { ...node, spec: {} };
   const admit = (spec: Partial<Pod['spec']>, others: Pod[] = [], on: Node = open) =>
-    admitPod(podOf(spec), others, { node: on, allocatable })?.reason;
+    admitPod(podOf(spec), others, { node: on, allocatable, hasAppArmor: false })?.reason;
   const asks = (cpu: string) => [{ name: 'c', resources: { requests: { cpu } } }];
   const port = (hostPort: number, hostIP?: string) => [
     { name: 'c', ports: [{ containerPort: 1, hostPort, ...(hostIP ? { hostIP } : {}) }] },
@@ -211,4 +211,23 @@ test('a status patch holds what changed, and leaves the conditions of others alo
     podIPs: [{ $patch: 'replace' }, { ip: '2' }],
     conditions: [{ reason: null, message: null, ...ready, status: 'False' }],
   });
+});
+
+test('AppArmor profiles are enforced or refused, never ignored', () => {
+  const node = { metadata: { name: 'n1' } } as Node;
+  const admit = (spec: Partial<Pod['spec']>, hasAppArmor = false) =>
+    admitPod(podOf(spec), [], { node, allocatable: new Map(), hasAppArmor });
+  const profile = (type: string) => ({ appArmorProfile: { type } });
+  const refusal = {
+    reason: 'AppArmor',
+    message: 'Cannot enforce AppArmor: AppArmor is not enabled on the host',
+  };
+  const inContainer = {
+    containers: [{ name: 'c', securityContext: profile('Localhost') }],
+  };
+  assert.deepEqual(admit({ securityContext: profile('RuntimeDefault') }), refusal);
+  assert.deepEqual(admit(inContainer), refusal);
+  assert.equal(admit(inContainer, true), undefined);
+  assert.equal(admit({ securityContext: profile('Unconfined') }), undefined);
+  assert.equal(admit({}), undefined);
 });

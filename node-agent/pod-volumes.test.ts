@@ -11,7 +11,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import type { ConfigMap, Pod } from '#api/types.ts';
+import type { ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod } from '#api/types.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
 import type { DownwardSource } from '#node-agent/downward-api.ts';
 import { isMountPoint } from '#node-agent/mounts.ts';
@@ -31,6 +31,8 @@ const isRoot = process.getuid?.() === 0;
 const maps = new Map<string, ConfigMap>([
   ['cm', { metadata: {}, data: { 'a.txt': 'one', b: 'two' }, binaryData: { bin: '/wA=' } }],
 ]);
+const claims = new Map<string, PersistentVolumeClaim>();
+const persistent = new Map<string, PersistentVolume>();
 const services: VolumeServices = {
   paths: podPaths(root),
   memoryDir: undefined,
@@ -40,6 +42,8 @@ const services: VolumeServices = {
       name === 's'
         ? { metadata: {}, data: { key: Buffer.from('pw').toString('base64') } }
         : undefined,
+    claim: async (_, name) => claims.get(name),
+    persistentVolume: async (name) => persistent.get(name),
   },
   tokens: { token: async (_, audience) => `token-for-${audience ?? 'api'}` },
 };
@@ -183,4 +187,61 @@ test('subPath stays inside its volume', async () => {
   await assert.rejects(mount({ subPath: 'out/gantry-none' }), /leads out of the volume/);
   await assert.rejects(mount({ subPathExpr: '$(NO)' }), /failed to expand subPathExpr/);
   await assert.rejects(mount({ recursiveReadOnly: 'Enabled', readOnly: true }), /not supported/);
+});
+
+test('claims: bound to a directory of the node, or why not', async () => {
+  const data = mkdtempSync('/tmp/G-claims-');
+  after(() => rmSync(data, { recursive: true, force: true }));
+  const claim = (name: string, volumeName: string, of: object = {}): void =>
+    void claims.set(name, {
+      metadata: { name, uid: `uid-${name}` },
+      spec: { volumeName },
+      status: { phase: 'Bound' },
+      ...of,
+    } as PersistentVolumeClaim);
+  const volume = (name: string, forClaim: string, spec: object): void =>
+    void persistent.set(name, {
+      metadata: { name },
+      spec: { claimRef: { uid: `uid-${forClaim}` }, ...spec },
+    } as PersistentVolume);
+  claim('good', 'pv-local');
+  volume('pv-local', 'good', { local: { path: data } });
+  claim('host', 'pv-host');
+  volume('pv-host', 'host', { hostPath: { path: join(data, 'made'), type: 'DirectoryOrCreate' } });
+  claim('pending', '', { status: { phase: 'Pending' } });
+  claim('stolen', 'pv-local');
+  claim('block', 'pv-block');
+  volume('pv-block', 'block', { volumeMode: 'Block', local: { path: data } });
+  claim('away', 'pv-away');
+  volume('pv-away', 'away', { nfs: { server: 's', path: '/' } });
+  claim('lost', 'pv-none');
+  claim('nowhere', 'pv-nowhere');
+  volume('pv-nowhere', 'nowhere', { local: { path: join(data, 'missing') } });
+  const prepare = async (claimName: string, readOnly = false) => {
+    const pod = podWith([{ name: 'v', persistentVolumeClaim: { claimName, readOnly } }]);
+    return (await prepareVolumes(pod, services, downward(pod))).get('v');
+  };
+  assert.deepEqual(await prepare('good'), { path: data, readOnly: false });
+  assert.deepEqual(await prepare('good', true), { path: data, readOnly: true });
+  assert.deepEqual(await prepare('host'), { path: join(data, 'made'), readOnly: false });
+  const wrong: [string, RegExp][] = [
+    ['none', /persistentvolumeclaim "none" not found/],
+    ['pending', /persistentvolumeclaim "pending" is not bound/],
+    ['stolen', /"pv-local" is bound to another claim than "stolen"/],
+    ['block', /block volumes are not supported/],
+    ['away', /only local and hostPath volumes are supported/],
+    ['lost', /persistentvolume "pv-none" not found/],
+    ['nowhere', /missing" is no directory of this node/],
+  ];
+  for (const [name, message] of wrong) await assert.rejects(prepare(name), message);
+
+  const pod = podWith([{ name: 'v', ephemeral: {} }]);
+  claim('p-v', 'pv-ephemeral', { metadata: { name: 'p-v', uid: 'uid-p-v' } });
+  volume('pv-ephemeral', 'p-v', { local: { path: data } });
+  await assert.rejects(prepareVolumes(pod, services, downward(pod)), /pod is not owner/);
+  const owner = { controller: true, uid: pod.metadata.uid };
+  claim('p-v', 'pv-ephemeral', { metadata: { uid: 'uid-p-v', ownerReferences: [owner] } });
+  assert.equal((await prepareVolumes(pod, services, downward(pod))).get('v')?.path, data);
+  await releaseVolumes(pod.metadata.uid ?? '', services);
+  assert.ok(statSync(join(data, 'made')).isDirectory(), 'what claims hold outlives the pod');
 });

@@ -47,7 +47,8 @@ function contextOf(
     type.inMemory && memoryDir
       ? join(memoryDir, uid, type.plugin, volume.name)
       : volumeDir(paths, uid, type.plugin, volume.name);
-  return { pod, volume, dir, objects, tokens, downward };
+  const localDir = join(paths.podsDir, '..', 'local-volumes');
+  return { pod, volume, dir, localDir, objects, tokens, downward };
 }
 
 /** Makes all volumes of a pod, or brings them up to date. Throws an Error that names the volume. */
@@ -61,7 +62,8 @@ export async function prepareVolumes(
       const type = typeOf(volume);
       try {
         const path = await type.prepare(contextOf(pod, volume, type, services, downward));
-        return [volume.name, { path, readOnly: type.readOnly }];
+        const readOnly = type.readOnly || volume.persistentVolumeClaim?.readOnly === true;
+        return [volume.name, { path, readOnly }];
       } catch (error) {
         const text = error instanceof Error ? error.message : String(error);
         throw new Error(`MountVolume.SetUp failed for volume "${volume.name}" : ${text}`, {

@@ -1,8 +1,21 @@
 import type { Clock } from '#base/clock.ts';
 import { isStatusError } from '#api/status.ts';
-import type { ConfigMap, KubeObject, Pod, Secret } from '#api/types.ts';
+import type {
+  ConfigMap,
+  KubeObject,
+  PersistentVolume,
+  PersistentVolumeClaim,
+  Pod,
+  Secret,
+} from '#api/types.ts';
 import type { Api, Resource } from '#client/api.ts';
-import { configMaps, secrets, serviceAccounts } from '#client/resources.ts';
+import {
+  configMaps,
+  persistentVolumeClaims,
+  persistentVolumes,
+  secrets,
+  serviceAccounts,
+} from '#client/resources.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
 import type { PodTokens, ReferencedObjects } from '#node-agent/volume-type.ts';
 
@@ -41,15 +54,15 @@ export function referencedObjects(api: Api, clock: Clock): ReferencedObjects {
 
   async function read<T extends KubeObject>(
     resource: Resource<T>,
-    namespace: string,
+    namespace: string | undefined,
     name: string,
   ): Promise<T | undefined> {
     try {
-      return await api.get(resource, { namespace, name });
+      return await api.get(resource, { ...(namespace ? { namespace } : {}), name });
     } catch (error) {
       if (isStatusError(error, 'NotFound')) return undefined;
       throw new ConfigError(
-        `could not read ${resource.resource} ${namespace}/${name}: ${error instanceof Error ? error.message : error}`,
+        `could not read ${resource.resource} ${namespace ? `${namespace}/` : ''}${name}: ${error instanceof Error ? error.message : error}`,
       );
     }
   }
@@ -57,6 +70,10 @@ export function referencedObjects(api: Api, clock: Clock): ReferencedObjects {
   return {
     configMap: (namespace, name) => get<ConfigMap>(configMaps, namespace, name),
     secret: (namespace, name) => get<Secret>(secrets, namespace, name),
+    // Bindings change under a pod that waits for them: always read anew.
+    claim: (namespace, name) =>
+      read<PersistentVolumeClaim>(persistentVolumeClaims, namespace, name),
+    persistentVolume: (name) => read<PersistentVolume>(persistentVolumes, '', name),
   };
 }
 

@@ -109,6 +109,9 @@ export function containerSecurity(options: ContainerSecurityOptions): ContainerS
   const seccomp = privileged
     ? undefined
     : seccompProfile(own.seccompProfile ?? shared.seccompProfile, seccompDir);
+  const apparmor = privileged
+    ? undefined
+    : appArmorProfile(own.appArmorProfile ?? shared.appArmorProfile);
   const policy = shared.supplementalGroupsPolicy;
   if (policy === 'Strict' && !features.supplementalGroupsPolicy)
     throw new ConfigError(
@@ -138,6 +141,7 @@ export function containerSecurity(options: ContainerSecurityOptions): ContainerS
     maskedPaths: unmasked ? [] : MASKED_PATHS,
     readonlyPaths: unmasked ? [] : READONLY_PATHS,
     ...(seccomp ? { seccomp } : {}),
+    ...(apparmor ? { apparmor } : {}),
   };
 }
 
@@ -156,6 +160,22 @@ function checkNonRoot({ pod, container, image }: ContainerSecurityOptions, user?
   }
   if ((user ?? 0) === 0)
     throw new ConfigError(`container has runAsNonRoot and image will run as root ${where}`);
+}
+
+/** Where the host has no AppArmor the pod has been refused before. */
+function appArmorProfile(
+  profile: Plain<models.V1AppArmorProfile> | undefined,
+): SecurityProfile | undefined {
+  switch (profile?.type) {
+    case undefined:
+      return undefined;
+    case 'RuntimeDefault':
+      return { profileType: 'RuntimeDefault' };
+    case 'Localhost':
+      return { profileType: 'Localhost', localhostRef: profile.localhostProfile ?? '' };
+    default:
+      return { profileType: 'Unconfined' };
+  }
 }
 
 function seccompProfile(

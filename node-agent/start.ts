@@ -23,10 +23,11 @@ import { PAUSE_IMAGE } from '#node-agent/images-local/pause.ts';
 import { startLocalImages } from '#node-agent/images-local/start.ts';
 import { renewNodeLease } from '#node-agent/lease.ts';
 import { rotateLogs } from '#node-agent/log-rotation.ts';
-import { isMountPoint, mountTmpfs, unmountAll } from '#node-agent/mounts.ts';
+import { isMountPoint, makeShared, mountTmpfs, unmountAll } from '#node-agent/mounts.ts';
 import { removeNetwork, startNetwork } from '#node-agent/network/start.ts';
 import {
   allocatableAmounts,
+  hasAppArmor,
   meminfo,
   readCapacity,
   readNodeInfo,
@@ -132,13 +133,15 @@ export async function start(
     maxGraceSeconds: config.eviction?.maxGraceSeconds ?? 0,
     onChange: () => reporter.poke(),
   });
+  const apparmor = hasAppArmor();
   const workers = new PodWorkers({
     services,
     informer: podInformer,
     admit: (pod, others) => {
       const node = nodeInformer.get({ name: nodeName });
       const { allocatable } = services;
-      return eviction.refuse(pod) ?? (node && admitPod(pod, others, { node, allocatable }));
+      const facts = node && { node, allocatable, hasAppArmor: apparmor };
+      return eviction.refuse(pod) ?? (facts && admitPod(pod, others, facts));
     },
     signal,
   });
@@ -362,6 +365,9 @@ async function makeServices(
   const events = createEventRecorder(api, { component: 'kubelet', host: nodeName, clock, log });
   const paths = podPaths(rootDir);
   for (const dir of Object.values(paths)) mkdirSync(dir, { recursive: true, mode: 0o711 });
+  await makeShared(paths.podsDir).catch((error: unknown) =>
+    log.warn('mounts cannot spread between host and pods', { error: errorText(error) }),
+  );
   const memoryDir = await secretsDir(join(rootDir, 'memory'), log);
   const objects = new WatchedObjects({
     informers,

@@ -1,10 +1,19 @@
-import type { ConfigMap, Pod, Secret, Volume } from '#api/types.ts';
+import type {
+  ConfigMap,
+  PersistentVolume,
+  PersistentVolumeClaim,
+  Pod,
+  Secret,
+  Volume,
+} from '#api/types.ts';
 import type { DownwardSource } from '#node-agent/downward-api.ts';
 
 /** Objects that pods refer to, as they are now; undefined when they do not exist. */
 export type ReferencedObjects = {
   configMap(namespace: string, name: string): Promise<ConfigMap | undefined>;
   secret(namespace: string, name: string): Promise<Secret | undefined>;
+  claim(namespace: string, name: string): Promise<PersistentVolumeClaim | undefined>;
+  persistentVolume(name: string): Promise<PersistentVolume | undefined>;
 };
 
 /** Service account tokens for pods; one that will run out is replaced in time. */
@@ -17,6 +26,8 @@ export type VolumeContext = {
   volume: Volume;
   /** The volume's own directory; its parent may not exist yet. */
   dir: string;
+  /** Directories that outlive pods: those of `gantry.dev/local` volumes, by volume handle. */
+  localDir: string;
   objects: ReferencedObjects;
   tokens: PodTokens;
   downward: DownwardSource;

@@ -3,6 +3,7 @@ import { configMapVolume } from '#node-agent/volumes/config-map.ts';
 import { downwardApiVolume } from '#node-agent/volumes/downward-api.ts';
 import { emptyDirVolume } from '#node-agent/volumes/empty-dir.ts';
 import { hostPathVolume } from '#node-agent/volumes/host-path.ts';
+import { persistentVolumeClaimVolume } from '#node-agent/volumes/persistent-volume-claim.ts';
 import { projectedVolume } from '#node-agent/volumes/projected.ts';
 import { secretVolume } from '#node-agent/volumes/secret.ts';
 
@@ -14,4 +15,5 @@ export const volumeTypes: readonly VolumeType[] = [
   secretVolume,
   downwardApiVolume,
   projectedVolume,
+  persistentVolumeClaimVolume,
 ];

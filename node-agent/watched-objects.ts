@@ -1,5 +1,13 @@
 import type { Clock } from '#base/clock.ts';
-import type { ConfigMap, Container, KubeObject, Pod, Secret } from '#api/types.ts';
+import type {
+  ConfigMap,
+  Container,
+  KubeObject,
+  PersistentVolume,
+  PersistentVolumeClaim,
+  Pod,
+  Secret,
+} from '#api/types.ts';
 import type { Resource } from '#client/api.ts';
 import type { Informer } from '#client/informer.ts';
 import type { Informers } from '#client/informer-factory.ts';
@@ -95,6 +103,14 @@ export class WatchedObjects implements ReferencedObjects {
     const { direct } = this.#options;
     const key = `secrets/${namespace}/${name}`;
     return this.#read(key, () => direct.secret(namespace, name));
+  }
+
+  claim(namespace: string, name: string): Promise<PersistentVolumeClaim | undefined> {
+    return this.#options.direct.claim(namespace, name);
+  }
+
+  persistentVolume(name: string): Promise<PersistentVolume | undefined> {
+    return this.#options.direct.persistentVolume(name);
   }
 
   /** Watches what a pod refers to, until `forget`. Repeated when its spec may have changed. */

@@ -1,0 +1,70 @@
+import { stat } from 'node:fs/promises';
+import type { PersistentVolume, PersistentVolumeClaim, Pod, Volume } from '#api/types.ts';
+import { ConfigError } from '#node-agent/config-error.ts';
+import { LOCAL_DRIVER, localDirectory } from '#node-agent/local-volumes.ts';
+import { giveToGroup } from '#node-agent/volume-ownership.ts';
+import type { VolumeContext, VolumeType } from '#node-agent/volume-type.ts';
+import { hostPathVolume } from '#node-agent/volumes/host-path.ts';
+
+/**
+ * What a claim is bound to: a directory of this node, by `local` or by `hostPath`. Also the claims
+ * that are made for a pod alone (`ephemeral`). It outlives the pod: nothing is removed with it.
+ */
+export const persistentVolumeClaimVolume: VolumeType = {
+  plugin: 'local-volume',
+  live: false,
+  readOnly: false,
+  inMemory: false,
+  handles: (volume) => volume.persistentVolumeClaim !== undefined || volume.ephemeral !== undefined,
+  async prepare(context) {
+    const { pod, volume, objects } = context;
+    const name = claimName(pod, volume);
+    const claim = await objects.claim(pod.metadata.namespace ?? '', name);
+    if (!claim) throw new ConfigError(`persistentvolumeclaim "${name}" not found`);
+    if (volume.ephemeral && !belongsTo(claim, pod))
+      throw new ConfigError(
+        `PVC ${pod.metadata.namespace}/${name} was not created for pod ` +
+          `${pod.metadata.namespace}/${pod.metadata.name} (pod is not owner)`,
+      );
+    const bound = claim.spec?.volumeName;
+    if (!bound || claim.status?.phase !== 'Bound')
+      throw new ConfigError(`persistentvolumeclaim "${name}" is not bound`);
+    const persistent = await objects.persistentVolume(bound);
+    if (!persistent) throw new ConfigError(`persistentvolume "${bound}" not found`);
+    if (persistent.spec?.claimRef?.uid !== claim.metadata.uid)
+      throw new ConfigError(`persistentvolume "${bound}" is bound to another claim than "${name}"`);
+    return pathOf(persistent, context);
+  },
+};
+
+const claimName = (pod: Pod, { name, persistentVolumeClaim }: Volume): string =>
+  persistentVolumeClaim?.claimName ?? `${pod.metadata.name}-${name}`;
+
+const belongsTo = ({ metadata }: PersistentVolumeClaim, pod: Pod): boolean =>
+  (metadata.ownerReferences ?? []).some((o) => o.controller && o.uid === pod.metadata.uid);
+
+async function pathOf(
+  { metadata, spec }: PersistentVolume,
+  context: VolumeContext,
+): Promise<string> {
+  if (spec?.volumeMode === 'Block')
+    throw new ConfigError(`persistentvolume "${metadata.name}": block volumes are not supported`);
+  if (spec?.hostPath) {
+    const volume: Volume = { name: context.volume.name, hostPath: spec.hostPath };
+    return hostPathVolume.prepare({ ...context, volume });
+  }
+  const isOurs = spec?.csi?.driver === LOCAL_DRIVER;
+  if (!spec?.local && !isOurs)
+    throw new ConfigError(
+      `persistentvolume "${metadata.name}": only local and hostPath volumes are supported`,
+    );
+  const path = isOurs
+    ? await localDirectory(context, spec.csi?.volumeHandle ?? '')
+    : (spec.local?.path ?? '');
+  const there = await stat(path).catch(() => undefined);
+  if (!there?.isDirectory()) throw new ConfigError(`path "${path}" is no directory of this node`);
+  const { fsGroup, fsGroupChangePolicy } = context.pod.spec.securityContext ?? {};
+  const onlyIfNeeded = fsGroupChangePolicy === 'OnRootMismatch';
+  await giveToGroup(path, fsGroup, 'writable', { onlyIfNeeded });
+  return path;
+}
