@@ -29,6 +29,16 @@ const REQUEST_TIMEOUT_MS = 60_000;
 const TIMEOUT_CHECK_MS = 5_000;
 /** Idle connections are closed after this long; longer than the usual client pools keep them. */
 const KEEP_ALIVE_TIMEOUT_MS = 120_000;
+/**
+ * A client that takes nothing of what is written to it for this long is cut off: what waits for it
+ * is held in memory. A watch's own bound is on what it holds, this one on how long.
+ */
+const STALL_TIMEOUT_MS = 60_000;
+/** Larger bodies are written in pieces, each of which must be taken in that time. */
+const PIECE_BYTES = 256 * 1024;
+const KEEP_ALIVE_PROBE_MS = 30_000;
+/** At shutdown, how often connections are looked for that have nothing under way. */
+const IDLE_CHECK_MS = 50;
 /** Open connections: some for each of a large cluster's clients. */
 const MAX_CONNECTIONS = 10_000;
 /** At shutdown, requests under way have this long. */
@@ -51,7 +61,20 @@ export type ServerConfig = {
   upgrade: Upgrade;
   /** Who a connection's client certificate stands for; asked once per connection. */
   peerOf(socket: TLSSocket): Peer;
+  /** Default: STALL_TIMEOUT_MS. */
+  stallTimeoutMs?: number;
   log: Log;
+};
+
+/** What the two protocols need to answer. */
+type Door = {
+  handle: Handler;
+  peerOf: PeerOf;
+  stallTimeoutMs: number;
+  /** Connections end with the answer under way. */
+  isClosing: boolean;
+  /** HTTP/1.1 connections, and how many requests each has under way. */
+  open: Map<object, number>;
 };
 
 export type HttpsServer = {
@@ -78,6 +101,13 @@ export async function listen(config: ServerConfig): Promise<HttpsServer> {
     }
     return peer;
   };
+  const door: Door = {
+    handle: config.handle,
+    peerOf,
+    stallTimeoutMs: config.stallTimeoutMs ?? STALL_TIMEOUT_MS,
+    isClosing: false,
+    open: new Map(),
+  };
   const http1 = createHttp1Server(
     {
       headersTimeout: HEADERS_TIMEOUT_MS,
@@ -86,15 +116,14 @@ export async function listen(config: ServerConfig): Promise<HttpsServer> {
       connectionsCheckingInterval: TIMEOUT_CHECK_MS,
       noDelay: true,
     },
-    (request, response) => void answerHttp1(config.handle, request, response, peerOf),
+    (request, response) => void answerHttp1(door, request, response),
   );
   // A server that does not listen itself tracks no connections, and then neither enforces the
   // timeouts above nor finds the idle ones to close.
   http1.emit('listening');
-  // It never listens itself, but only this starts its watch over slow and idle connections.
-  http1.emit('listening');
   http1.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     const own = new Http1Request(request, null, peerOf(socket));
+    door.open.delete(socket);
     socket.on('error', () => socket.destroy());
     config.upgrade(own, { request, socket, head }).catch((error: unknown) => {
       log.warn('upgraded connection failed', { error: errorText(error) });
@@ -111,7 +140,7 @@ export async function listen(config: ServerConfig): Promise<HttpsServer> {
     });
   });
   http2.on('stream', (stream, headers) => {
-    void answerHttp2(config.handle, stream as ServerHttp2Stream, headers, peerOf);
+    void answerHttp2(door, stream as ServerHttp2Stream, headers);
   });
   http2.on('sessionError', (error) => log.debug('HTTP/2 session failed', { error: error.message }));
 
@@ -123,13 +152,23 @@ export async function listen(config: ServerConfig): Promise<HttpsServer> {
     ALPNProtocols: ['h2', 'http/1.1'],
     handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
     noDelay: true,
+    // Finds clients that went without a word: a quiet watch would not notice.
+    keepAlive: true,
+    keepAliveInitialDelay: KEEP_ALIVE_PROBE_MS,
   });
   server.maxConnections = MAX_CONNECTIONS;
-  server.on('secureConnection', (socket) => {
+  // Also those that never come as far as a handshake.
+  server.on('connection', (socket: Socket) => {
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
+  });
+  server.on('secureConnection', (socket) => {
     if (socket.alpnProtocol === 'h2') http2.emit('connection', socket);
-    else http1.emit('connection', socket);
+    else {
+      door.open.set(socket, 0);
+      socket.on('close', () => door.open.delete(socket));
+      http1.emit('connection', socket);
+    }
   });
   server.on('tlsClientError', (error) =>
     log.debug('TLS handshake failed', { error: error.message }),
@@ -146,13 +185,17 @@ export async function listen(config: ServerConfig): Promise<HttpsServer> {
     port: (server.address() as AddressInfo).port,
     setCertificates: (tls) => server.setSecureContext(tls),
     close: async () => {
+      door.isClosing = true;
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      http1.closeIdleConnections();
       for (const session of sessions) session.close();
       const giveUp = setTimeout(() => {
         for (const socket of sockets) socket.destroy();
       }, DRAIN_MS);
-      const idle = setInterval(() => http1.closeIdleConnections(), 50);
+      // Not at once, and never what is not flushed: requests that are on their way now are still
+      // answered, and their clients told to go.
+      const idle = setInterval(() => {
+        for (const [socket, requests] of door.open) if (requests === 0) (socket as Socket).end();
+      }, IDLE_CHECK_MS);
       await closed;
       clearTimeout(giveUp);
       clearInterval(idle);
@@ -213,21 +256,25 @@ class Http1Request extends LazyRequest implements ServerRequest {
 const hasBody = (method: string | undefined): boolean => method !== 'GET' && method !== 'HEAD';
 
 async function answerHttp1(
-  handle: Handler,
+  door: Door,
   request: IncomingMessage,
   response: Http1Response,
-  peerOf: PeerOf,
 ): Promise<void> {
   let own: Http1Request | undefined;
+  const { socket } = request;
+  door.open.set(socket, (door.open.get(socket) ?? 0) + 1);
   response.on('close', () => {
+    const requests = door.open.get(socket);
+    if (requests !== undefined) door.open.set(socket, requests - 1);
     if (!response.writableFinished) own?.abandon();
   });
   response.on('error', () => own?.abandon());
   try {
     const body = hasBody(request.method) ? await readBody(request) : null;
-    own = new Http1Request(request, body, peerOf(request.socket));
-    const answer = await compress(await handle(own), own.headers['accept-encoding']);
-    await sendHttp1(request, response, answer);
+    own = new Http1Request(request, body, door.peerOf(request.socket));
+    const answer = await compress(await door.handle(own), own.headers['accept-encoding']);
+    if (door.isClosing) answer.headers['connection'] = 'close';
+    await sendHttp1(door, request, response, answer);
   } catch (error) {
     if (error instanceof BodyTooLarge && !response.headersSent) {
       response.writeHead(413, { 'content-type': 'application/json', connection: 'close' });
@@ -239,40 +286,58 @@ async function answerHttp1(
 }
 
 async function sendHttp1(
+  door: Door,
   request: IncomingMessage,
   response: Http1Response,
   { status, headers, body }: ServerResponse,
 ): Promise<void> {
+  const isHead = request.method === 'HEAD';
   if (typeof body === 'string' || body instanceof Uint8Array) {
     headers['content-length'] = String(Buffer.byteLength(body));
     response.writeHead(status, headers);
-    if (request.method === 'HEAD') response.end();
-    else response.end(body);
+    if (isHead) response.end();
+    else if (body.length <= PIECE_BYTES) response.end(body);
+    else {
+      await pump(piecesOf(body), response, door.stallTimeoutMs);
+      response.end();
+    }
     return;
   }
   if (body instanceof Chunks) {
     headers['content-length'] = String(body.sizeBytes);
     response.writeHead(status, headers);
-    if (request.method !== 'HEAD') await pump(body.parts, response);
+    if (!isHead) await pump(body.parts, response, door.stallTimeoutMs);
     response.end();
     return;
   }
   response.writeHead(status, headers);
   response.flushHeaders();
-  await pump(body, response);
+  await pump(body, response, door.stallTimeoutMs);
   response.end();
 }
 
-/** Writes chunks as they come, no faster than the client takes them. */
+function* piecesOf(body: Uint8Array | string): Generator<Uint8Array, void, void> {
+  const bytes = typeof body === 'string' ? Buffer.from(body) : body;
+  for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
+    yield bytes.subarray(at, at + PIECE_BYTES);
+  }
+}
+
+type Out = NodeJS.WritableStream & { destroyed?: boolean; destroy(): unknown };
+
+/** Writes chunks as they come, no faster than the client takes them, and gives up on one that stalls. */
 async function pump(
   chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
-  out: NodeJS.WritableStream & { destroyed?: boolean },
+  out: Out,
+  stallTimeoutMs: number,
 ): Promise<void> {
   for await (const chunk of chunks) {
     if (out.destroyed) return;
     if (out.write(chunk)) continue;
     await new Promise<void>((resolve) => {
+      const stalled = setTimeout(() => out.destroy(), stallTimeoutMs);
       const done = (): void => {
+        clearTimeout(stalled);
         out.removeListener('drain', done);
         out.removeListener('close', done);
         resolve();
@@ -305,10 +370,9 @@ class Http2Request extends LazyRequest implements ServerRequest {
 }
 
 async function answerHttp2(
-  handle: Handler,
+  door: Door,
   stream: ServerHttp2Stream,
   headers: IncomingHttpHeaders,
-  peerOf: PeerOf,
 ): Promise<void> {
   const { session } = stream;
   if (!session) return;
@@ -321,20 +385,14 @@ async function answerHttp2(
   });
   stream.on('error', () => own?.abandon());
   try {
-    const body = hasBody(headers[':method']) ? await readBody(stream) : null;
-    own = new Http2Request(headers, body, peerOf(session.socket));
-    const answer = await compress(await handle(own), own.headers['accept-encoding']);
+    const body = hasBody(headers[':method']) ? await readStream(stream) : null;
+    own = new Http2Request(headers, body, door.peerOf(session.socket));
+    const answer = await compress(await door.handle(own), own.headers['accept-encoding']);
     if (stream.destroyed) return;
     stream.respond({ [constants.HTTP2_HEADER_STATUS]: answer.status, ...answer.headers });
     if (headers[':method'] === 'HEAD') stream.end();
-    else if (typeof answer.body === 'string' || answer.body instanceof Uint8Array) {
-      finished = true;
-      stream.end(answer.body);
-    } else {
-      await pump(answer.body instanceof Chunks ? answer.body.parts : answer.body, stream);
-      finished = true;
-      stream.end();
-    }
+    else await sendHttp2(door, stream, answer.body);
+    finished = true;
   } catch (error) {
     if (stream.destroyed) return;
     if (error instanceof BodyTooLarge && !stream.headersSent) {
@@ -344,4 +402,29 @@ async function answerHttp2(
     }
     stream.close(constants.NGHTTP2_INTERNAL_ERROR);
   }
+}
+
+/** A request's body, within the time that HTTP/1 requests have too. */
+async function readStream(stream: ServerHttp2Stream): Promise<Uint8Array> {
+  const late = setTimeout(() => stream.close(constants.NGHTTP2_CANCEL), REQUEST_TIMEOUT_MS);
+  try {
+    return await readBody(stream);
+  } finally {
+    clearTimeout(late);
+  }
+}
+
+async function sendHttp2(
+  { stallTimeoutMs }: Door,
+  stream: ServerHttp2Stream,
+  body: ServerResponse['body'],
+): Promise<void> {
+  const isWhole = typeof body === 'string' || body instanceof Uint8Array;
+  if (isWhole && body.length <= PIECE_BYTES) {
+    stream.end(body);
+    return;
+  }
+  const parts = isWhole ? piecesOf(body) : body instanceof Chunks ? body.parts : body;
+  await pump(parts, stream, stallTimeoutMs);
+  stream.end();
 }
