@@ -98,6 +98,29 @@ test('conditions tell ready, serving and terminating apart', () => {
   assert.equal(slice?.metadata.labels?.tier, 'front');
 });
 
+test('hints keep traffic near when the Service asks for it, of ready endpoints', () => {
+  const forZones = [{ name: 'z1' }];
+  const hintsFor = (trafficDistribution: string | undefined, slices: EndpointSlice[] = []) => {
+    const wish = trafficDistribution ? { trafficDistribution } : {};
+    const pods = [pod(1), pod(2, { ready: false }), pod(3, { node: 'n2' })];
+    const { actions } = planEndpointSlices({ service: service(wish), pods, slices, nodeOf });
+    const after = apply(slices, actions);
+    const endpoints = after.flatMap((slice) => slice.endpoints ?? []);
+    return { after, hints: endpoints.map(({ hints }) => hints) };
+  };
+  assert.deepEqual(hintsFor('PreferSameZone').hints, [{ forZones }, undefined, undefined]);
+  assert.deepEqual(hintsFor('PreferClose').hints, [{ forZones }, undefined, undefined]);
+  const forNodes = (name: string) => [{ name }];
+  const near = hintsFor('PreferSameNode');
+  const wanted = [{ forNodes: forNodes('n1'), forZones }, undefined, { forNodes: forNodes('n2') }];
+  assert.deepEqual(near.hints, wanted);
+  assert.deepEqual(
+    hintsFor(undefined, near.after).hints,
+    [undefined, undefined, undefined],
+    'and go with the wish',
+  );
+});
+
 test('publishNotReadyAddresses makes every address ready', () => {
   const svc = service({ publishNotReadyAddresses: true, clusterIP: 'None' });
   const [slice] = apply([], plan(svc, [pod(1, { ready: false }), pod(2, { going: true })]));

@@ -76,7 +76,26 @@ function endpointOf(
     ...(nodeName ? { nodeName } : {}),
     targetRef: { kind: 'Pod', namespace, name, uid },
     ...(zone ? { zone } : {}),
+    ...hintsOf(service, ready, nodeName, zone),
   };
+}
+
+/**
+ * For whom an endpoint is meant when the Service wants its traffic to stay near: those of its zone,
+ * or first of all its own node. Source: Service API, trafficDistribution; KEP-4444, KEP-3015.
+ */
+function hintsOf(
+  { spec }: Service,
+  ready: boolean,
+  nodeName: string | undefined,
+  zone: string | undefined,
+): Pick<Endpoint, 'hints'> {
+  const wish = spec?.trafficDistribution;
+  if (!wish || !ready) return {};
+  const forNodes = wish === 'PreferSameNode' && nodeName ? [{ name: nodeName }] : undefined;
+  const forZones = zone ? [{ name: zone }] : undefined;
+  if (!forNodes && !forZones) return {};
+  return { hints: { ...(forNodes ? { forNodes } : {}), ...(forZones ? { forZones } : {}) } };
 }
 
 /** Same ports, same key, whatever their order. */
@@ -202,7 +221,8 @@ function distribute(
 const identity = (endpoint: Endpoint): string =>
   `${endpoint.targetRef?.uid ?? ''} ${endpoint.addresses.join()}`;
 
-function content({ addresses, conditions, hostname, nodeName, targetRef, zone }: Endpoint): string {
+function content(endpoint: Endpoint): string {
+  const { addresses, conditions, hostname, nodeName, targetRef, zone, hints } = endpoint;
   const { ready, serving, terminating } = conditions ?? {};
   const { kind, namespace, name, uid } = targetRef ?? {};
   return JSON.stringify([
@@ -212,6 +232,7 @@ function content({ addresses, conditions, hostname, nodeName, targetRef, zone }:
     nodeName ?? null,
     [kind, namespace, name, uid],
     zone ?? null,
+    [hints?.forNodes ?? [], hints?.forZones ?? []].map((list) => list.map(({ name }) => name)),
   ]);
 }
 

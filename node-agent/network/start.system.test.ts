@@ -169,6 +169,39 @@ function defineTests(): void {
     assert.match(await inPod('b', `nslookup ${name} 10.96.0.10`), /10\.96\.0\.50/);
   });
 
+  test('traffic stays in the zone that the node turns out to be in', async () => {
+    const web: Service = {
+      metadata: { namespace: 'shop', name: 'near' },
+      spec: { clusterIP: '10.96.0.51', ports: [{ port: 80, protocol: 'TCP' }] },
+    };
+    const endpoint = (name: string, zone: string) => ({
+      addresses: [containers.get(name)?.ip ?? ''],
+      nodeName: 'n1',
+      zone,
+      hints: { forZones: [{ name: zone }] },
+    });
+    const slice: EndpointSlice = {
+      metadata: {
+        namespace: 'shop',
+        name: 'near-1',
+        labels: { 'kubernetes.io/service-name': 'near' },
+      },
+      addressType: 'IPv4',
+      ports: [{ name: '', port: 8080, protocol: 'TCP' }],
+      endpoints: [endpoint('a', 'east'), endpoint('b', 'west')],
+    };
+    await api.create(services, web);
+    await api.create(endpointSlices, slice);
+    const answers = async (): Promise<string> => {
+      const texts = Array.from({ length: 12 }, () => fetchText('http://10.96.0.51/'));
+      return [...new Set(await Promise.all(texts))].sort().join('').replaceAll('\n', '');
+    };
+    await untilTrue(async () => (await answers()) === 'ab');
+    const labels = { 'topology.kubernetes.io/zone': 'west' };
+    await api.create(nodes, { metadata: { name: 'n1', labels } });
+    await untilTrue(async () => (await answers()) === 'b');
+  });
+
   test("a pod's host port is open on the node", async () => {
     const ports = [{ containerPort: 8080, hostPort: 4080 }];
     const pod: Pod = {

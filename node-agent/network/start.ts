@@ -29,6 +29,7 @@ const GATHER_MS = 10;
 /** How often a look is taken whether our table and routes are still there. */
 const VERIFY_MS = 60_000;
 const DNS_PORT = 53;
+const ZONE_LABEL = 'topology.kubernetes.io/zone';
 const RETRY = { initialMs: 500, maxMs: 30_000 };
 const DEFAULT_NAME = 'gantry';
 
@@ -36,8 +37,6 @@ export type NetworkConfig = {
   informers: Informers;
   nodeName: string;
   nodeIp: string;
-  /** From the node's topology label. */
-  zone?: string;
   podCidr: string;
   clusterCidr: string;
   serviceCidr: string;
@@ -83,7 +82,7 @@ export async function startNetwork(
 
   const node: NodeFacts = {
     nodeName,
-    zone: config.zone ?? '',
+    zone: '', // follows the Node object
     family: 'IPv4',
     clusterCidr,
     podCidr,
@@ -164,6 +163,15 @@ async function keepRules(context: Context, signal: AbortSignal): Promise<void> {
     const before = change.type === 'updated' ? hostPortsOf([change.old]) : [];
     if (hostPortsOf([change.object]).length + before.length > 0) changes.notify();
   });
+  let written = node;
+  const nodeInformer = informers.of(nodes);
+  const facts = (): NodeFacts => ({
+    ...node,
+    zone: nodeInformer.get({ name: node.nodeName })?.metadata.labels?.[ZONE_LABEL] ?? '',
+  });
+  nodeInformer.onChange(({ object: { metadata } }) => {
+    if (metadata.name === node.nodeName && facts().zone !== written.zone) changes.notify();
+  });
   const policies = watchPolicies(informers, changes.notify);
   const known = [serviceInformer.synced(), sliceInformer.synced(), podInformer.synced()];
   await untilAborted(Promise.all([...known, policies.synced()]), signal);
@@ -171,8 +179,9 @@ async function keepRules(context: Context, signal: AbortSignal): Promise<void> {
   signal.addEventListener('abort', () => healthServers.close(), { once: true });
   for (let failures = 0; !signal.aborted; ) {
     changes.reset();
+    written = facts();
     const ofServices = serviceRules({
-      node,
+      node: written,
       services: serviceInformer.list(),
       slices: sliceInformer.list(),
       hostPorts: hostPortsOf(podInformer.list()),
