@@ -1,0 +1,32 @@
+import { mkdir, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ConfigError } from '#node-agent/config-error.ts';
+import type { VolumeContext } from '#node-agent/volume-type.ts';
+
+/** Volumes with this CSI driver are directories that this agent makes itself. */
+export const LOCAL_DRIVER = 'gantry.dev/local';
+/** Handles are names of PersistentVolumes, and become names of directories. */
+const HANDLE = /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/;
+
+type Context = Pick<VolumeContext, 'localDir' | 'objects'>;
+
+/**
+ * The directory of a `gantry.dev/local` volume, made when first asked for; it outlives its pods.
+ * Directories whose PersistentVolume is gone are removed on the way. Throws ConfigError.
+ */
+export async function localDirectory(
+  { localDir, objects }: Context,
+  handle: string,
+): Promise<string> {
+  if (!HANDLE.test(handle)) throw new ConfigError(`volumeHandle "${handle}" is not a volume name`);
+  const path = join(localDir, handle);
+  await mkdir(localDir, { recursive: true, mode: 0o711 });
+  await mkdir(path, { recursive: true, mode: 0o777 });
+  for (const other of await readdir(localDir)) {
+    if (other === handle) continue;
+    // Only a clear "not found" lets data go; a failed read throws before.
+    const volume = await objects.persistentVolume(other).catch(() => 'unknown');
+    if (volume === undefined) await rm(join(localDir, other), { recursive: true, force: true });
+  }
+  return path;
+}
