@@ -1,14 +1,9 @@
-import type { Pod, Volume } from '#api/types.ts';
+import type { Pod } from '#api/types.ts';
+import { claimNameOf } from '#api/volume-match.ts';
 
 /** Which pods use a claim. */
 
 export const CLAIM_INDEX = 'claim';
-
-/** The claim behind a pod's volume; '' when there is none. */
-export function claimNameOf(pod: Pod, volume: Volume): string {
-  if (volume.persistentVolumeClaim) return volume.persistentVolumeClaim.claimName;
-  return volume.ephemeral ? `${pod.metadata.name}-${volume.name}` : '';
-}
 
 /** Index values: `namespace/name` of each claim that the pod uses. */
 export function claimIndex(pod: Pod): string[] {

@@ -1,8 +1,8 @@
 import type { PersistentVolumeClaim, Pod } from '#api/types.ts';
+import { claimNameOf } from '#api/volume-match.ts';
 import type { Action } from '#client/actions.ts';
 import { cacheOf, keyText, type Plan, runController } from '#client/controller.ts';
 import { persistentVolumeClaims, pods } from '#client/resources.ts';
-import { claimNameOf } from '#controllers/claim-users.ts';
 import type { ControllerDefinition } from '#controllers/definition.ts';
 import { controllerOf, controllerReference } from '#controllers/ownership.ts';
 

@@ -1,4 +1,5 @@
 import type { Node, PersistentVolume, PersistentVolumeClaim, StorageClass } from '#api/types.ts';
+import { classOf, SELECTED_NODE, waitsForConsumer } from '#api/volume-match.ts';
 import type { Action } from '#client/actions.ts';
 import { cacheOf, keyText, onSelf, type Plan, runController } from '#client/controller.ts';
 import {
@@ -8,7 +9,6 @@ import {
   storageClasses,
 } from '#client/resources.ts';
 import type { ControllerDefinition, ControllerSetup } from '#controllers/definition.ts';
-import { classOf, SELECTED_NODE, waitsForConsumer } from '#controllers/volume-binding.ts';
 
 const NAME = 'local-provisioner-controller';
 /** The provisioner, and the driver that node agents know: directories of the node itself. */

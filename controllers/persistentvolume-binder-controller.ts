@@ -1,4 +1,5 @@
 import type { Node, PersistentVolume, PersistentVolumeClaim, Pod } from '#api/types.ts';
+import { classOf, SELECTED_NODE } from '#api/volume-match.ts';
 import { cacheOf, keyText, onSelf, runController } from '#client/controller.ts';
 import type { Informer } from '#client/informer.ts';
 import {
@@ -11,11 +12,9 @@ import {
 import { CLAIM_INDEX, claimIndex } from '#controllers/claim-users.ts';
 import type { ControllerDefinition, ControllerSetup } from '#controllers/definition.ts';
 import {
-  classOf,
   type ClaimWorld,
   planClaim,
   planVolume,
-  SELECTED_NODE,
   type VolumeWorld,
 } from '#controllers/volume-binding.ts';
 

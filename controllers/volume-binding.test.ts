@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { PersistentVolume, PersistentVolumeClaim, Pod, StorageClass } from '#api/types.ts';
+import { findVolume } from '#api/volume-match.ts';
 import {
   nodes,
   persistentVolumeClaims,
@@ -11,7 +12,6 @@ import {
 import { ephemeralVolumeController } from '#controllers/ephemeral-volume-controller.ts';
 import { persistentVolumeBinderController } from '#controllers/persistentvolume-binder-controller.ts';
 import { type Simulation, simulate } from '#controllers/simulation.ts';
-import { findVolume } from '#controllers/volume-binding.ts';
 import {
   claimProtectionController,
   volumeProtectionController,

@@ -10,6 +10,7 @@ import { nodeUnschedulable } from '#scheduler/plugins/node-unschedulable.ts';
 import { podTopologySpread } from '#scheduler/plugins/pod-topology-spread.ts';
 import { schedulingGates } from '#scheduler/plugins/scheduling-gates.ts';
 import { taintToleration } from '#scheduler/plugins/taint-toleration.ts';
+import { volumeBinding } from '#scheduler/plugins/volume-binding.ts';
 
 /**
  * THE LIST of scheduler plugins, in the order in which they filter (cheapest and most decisive
@@ -25,6 +26,7 @@ export function pluginsFor(strategy: FitStrategy): readonly WeightedPlugin[] {
     { plugin: taintToleration, weight: 3 },
     { plugin: nodeAffinity, weight: 2 },
     { plugin: nodePorts, weight: 0 },
+    { plugin: volumeBinding, weight: 0 },
     { plugin: nodeResourcesFit(strategy), weight: packing ? 3 : 1 },
     { plugin: podTopologySpread, weight: 2 },
     { plugin: interPodAffinity, weight: 2 },

@@ -6,13 +6,27 @@ import type { Node, Pod } from '#api/types.ts';
 import type { Api } from '#client/api.ts';
 import type { EventRecorder } from '#client/events.ts';
 import type { Informers } from '#client/informer-factory.ts';
-import { namespaces, nodes, pods } from '#client/resources.ts';
+import {
+  namespaces,
+  nodes,
+  persistentVolumeClaims,
+  persistentVolumes,
+  pods,
+  storageClasses,
+} from '#client/resources.ts';
 import { bind, evictVictim, reportUnscheduled } from '#scheduler/bind.ts';
 import { decide, type Decision, type SearchStart, unschedulableMessage } from '#scheduler/cycle.ts';
 import type { WeightedPlugin } from '#scheduler/plugin.ts';
 import { planPreemption } from '#scheduler/preemption.ts';
 import { type Attempt, SchedulingQueue } from '#scheduler/queue.ts';
-import { ClusterCache, isTerminal, podKey, podView, type PodView } from '#scheduler/snapshot.ts';
+import {
+  ClusterCache,
+  isTerminal,
+  podKey,
+  podView,
+  type PodView,
+  type StorageView,
+} from '#scheduler/snapshot.ts';
 
 export const DEFAULT_SCHEDULER = 'default-scheduler';
 
@@ -39,8 +53,10 @@ export type SchedulerOptions = {
 export async function runScheduler(options: SchedulerOptions): Promise<void> {
   const { informers, plugins, signal, clock, schedulerName = DEFAULT_SCHEDULER } = options;
   const namespaceInformer = informers.of(namespaces);
+  const storage = storageInformers(informers);
   const cache = new ClusterCache(
     (name) => namespaceInformer.get({ name })?.metadata.labels ?? NO_LABELS,
+    storage.view,
   );
   const gateOf = (pod: Pod) => plugins.map(({ plugin }) => plugin.preEnqueue?.(pod)).find(Boolean);
   const queue = new SchedulingQueue(clock, (pod) => gateOf(pod) !== undefined);
@@ -53,9 +69,15 @@ export async function runScheduler(options: SchedulerOptions): Promise<void> {
   const podInformer = informers.of(pods);
   const nodeInformer = informers.of(nodes);
   await Promise.race([
-    Promise.all([podInformer.synced(), nodeInformer.synced(), namespaceInformer.synced()]),
+    Promise.all([
+      podInformer.synced(),
+      nodeInformer.synced(),
+      namespaceInformer.synced(),
+      storage.synced(),
+    ]),
     untilAborted(signal),
   ]);
+  storage.onChange(() => queue.clusterChanged());
   nodeInformer.onChange((change) => {
     if (change.type === 'deleted') cache.removeNode(change.object.metadata.name ?? '');
     else cache.setNode(change.object);
@@ -94,6 +116,26 @@ type Scheduler = SchedulerOptions & {
   queue: SchedulingQueue;
   start: SearchStart;
 };
+
+/** Claims, volumes and classes; any change of them may let a pod fit. */
+function storageInformers(informers: Informers) {
+  const claims = informers.of(persistentVolumeClaims);
+  const volumes = informers.of(persistentVolumes);
+  const classes = informers.of(storageClasses);
+  const view: StorageView = {
+    claim: (namespace, name) => claims.get({ namespace, name }),
+    volume: (name) => volumes.get({ name }),
+    volumes: () => volumes.list(),
+    storageClass: (name) => classes.get({ name }),
+  };
+  return {
+    view,
+    synced: () => Promise.all([claims.synced(), volumes.synced(), classes.synced()]),
+    onChange(changed: () => void): void {
+      for (const informer of [claims, volumes, classes]) informer.onChange(changed);
+    },
+  };
+}
 
 type PodChange = { type: 'added' | 'updated' | 'deleted'; object: Pod; old?: Pod };
 

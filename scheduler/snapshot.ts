@@ -1,4 +1,10 @@
-import type { Node, Pod } from '#api/types.ts';
+import type {
+  Node,
+  PersistentVolume,
+  PersistentVolumeClaim,
+  Pod,
+  StorageClass,
+} from '#api/types.ts';
 import {
   addAmounts,
   type Amounts,
@@ -42,6 +48,16 @@ export type ClusterView = {
   nominatedTo(name: string): readonly PodView[];
   /** Labels of a namespace; empty when it is not known. */
   namespaceLabels(namespace: string): Readonly<Record<string, string>>;
+  /** Undefined where volumes are not looked at. */
+  readonly storage?: StorageView | undefined;
+};
+
+/** Claims and volumes, as far as they decide where a pod can be. */
+export type StorageView = {
+  claim(namespace: string, name: string): PersistentVolumeClaim | undefined;
+  volume(name: string): PersistentVolume | undefined;
+  volumes(): readonly PersistentVolume[];
+  storageClass(name: string): StorageClass | undefined;
 };
 
 /** A pod without requests counts as this much when nodes are scored. Source: upstream's scheduler. */
@@ -99,9 +115,14 @@ export class ClusterCache implements ClusterView {
   /** Pod key → who waits for room on which node. */
   readonly #nominated = new Map<string, { node: string; pod: PodView }>();
   #sorted: NodeView[] | undefined;
+  readonly storage: StorageView | undefined;
 
-  constructor(namespaceLabels: (namespace: string) => Readonly<Record<string, string>>) {
+  constructor(
+    namespaceLabels: (namespace: string) => Readonly<Record<string, string>>,
+    storage?: StorageView,
+  ) {
     this.#namespaceLabels = namespaceLabels;
+    this.storage = storage;
   }
 
   namespaceLabels(namespace: string): Readonly<Record<string, string>> {

@@ -1,0 +1,95 @@
+import type { PersistentVolume, PersistentVolumeClaim, StorageClass } from '#api/types.ts';
+import {
+  claimNameOf,
+  classOf,
+  findVolume,
+  isReachable,
+  NO_PROVISIONER,
+  SELECTED_NODE,
+  waitsForConsumer,
+} from '#api/volume-match.ts';
+import type { CycleContext, Plugin, Refusal } from '#scheduler/plugin.ts';
+import type { StorageView } from '#scheduler/snapshot.ts';
+
+const NAME = 'VolumeBinding';
+
+/** What the pod's claims ask of a node. */
+type Demand = {
+  bound: PersistentVolume[];
+  waiting: { claim: PersistentVolumeClaim; storageClass: StorageClass | undefined }[];
+};
+
+/**
+ * A pod goes where its bound volumes can be reached, and where its unbound claims can be met; it
+ * waits for claims that have to be bound before. Source: upstream's VolumeBinding plugin.
+ */
+export const volumeBinding: Plugin = {
+  name: NAME,
+  preFilter(context) {
+    const { storage } = context.cluster;
+    const { pod } = context.pod;
+    if (!storage || !pod.spec.volumes?.some((volume) => claimNameOf(pod, volume))) return null;
+    const demand: Demand = { bound: [], waiting: [] };
+    const refusal = addDemands(context, storage, demand);
+    if (!refusal) context.state.set(NAME, demand);
+    return refusal;
+  },
+  filter({ cluster, state }, { node }) {
+    const demand = state.get(NAME) as Demand | undefined;
+    if (!demand || !cluster.storage) return null;
+    if (demand.bound.some((volume) => !isReachable(volume, node))) {
+      return {
+        reason: "node(s) didn't match PersistentVolume's node affinity",
+        unresolvable: true,
+        help: 'the data is on another node: make room there',
+      };
+    }
+    const volumes = cluster.storage.volumes();
+    for (const { claim, storageClass } of demand.waiting) {
+      const selected = claim.metadata.annotations?.[SELECTED_NODE];
+      const canBe = selected
+        ? selected === node.metadata.name
+        : storageClass?.provisioner !== NO_PROVISIONER ||
+          findVolume({ claim, storageClass, node, volumes }) !== undefined;
+      if (!canBe) {
+        return {
+          reason: "node(s) didn't find available persistent volumes to bind",
+          unresolvable: true,
+          help: 'create a PersistentVolume that the node can reach',
+        };
+      }
+    }
+    return null;
+  },
+};
+
+function addDemands(
+  { pod: { pod } }: CycleContext,
+  storage: StorageView,
+  demand: Demand,
+): Refusal | null {
+  for (const volume of pod.spec.volumes ?? []) {
+    const name = claimNameOf(pod, volume);
+    if (!name) continue;
+    const claim = storage.claim(pod.metadata.namespace ?? '', name);
+    if (!claim) {
+      const reason = volume.ephemeral
+        ? `waiting for ephemeral volume controller to create the persistentvolumeclaim "${name}"`
+        : `persistentvolumeclaim "${name}" not found`;
+      return { reason, unresolvable: true };
+    }
+    if (claim.metadata.deletionTimestamp) {
+      return { reason: `persistentvolumeclaim "${name}" is being deleted`, unresolvable: true };
+    }
+    const bound = claim.spec?.volumeName ? storage.volume(claim.spec.volumeName) : undefined;
+    const storageClass = storage.storageClass(classOf(claim));
+    if (bound && claim.status?.phase === 'Bound') demand.bound.push(bound);
+    else if (waitsForConsumer(storageClass) && !claim.spec?.volumeName) {
+      demand.waiting.push({ claim, storageClass });
+    } else {
+      const reason = 'pod has unbound immediate PersistentVolumeClaims';
+      return { reason, unresolvable: true };
+    }
+  }
+  return null;
+}
