@@ -1,4 +1,9 @@
 import type { AdmissionRule } from '#apiserver/admission-rule.ts';
+import {
+  certificateApproval,
+  certificateSigning,
+  certificateSubjectRestriction,
+} from '#apiserver/admission/certificates.ts';
 import { claimResize } from '#apiserver/admission/claim-resize.ts';
 import { defaultIngressClass } from '#apiserver/admission/default-ingress-class.ts';
 import { defaultStorageClass } from '#apiserver/admission/default-storage-class.ts';
@@ -34,6 +39,9 @@ export const admissionRules: readonly AdmissionRule[] = [
   storageObjectInUseProtection,
   runtimeClass,
   claimResize,
+  certificateApproval,
+  certificateSigning,
+  certificateSubjectRestriction,
   defaultIngressClass,
   mutatingAdmissionPolicy,
   mutatingWebhook,

@@ -22,6 +22,7 @@ import {
 } from '#apiserver/authn/service-account-tokens.ts';
 import { createAuthorizer } from '#apiserver/authz/authorize.ts';
 import { createRbac } from '#apiserver/authz/rbac.ts';
+import { keepCertificates } from '#apiserver/certificates/keeper.ts';
 import { bootstrap } from '#apiserver/bootstrap.ts';
 import { kindOf, writeAsServer } from '#apiserver/bootstrap-context.ts';
 import type { ServerPlace } from '#apiserver/bootstrap-service.ts';
@@ -339,6 +340,7 @@ export async function start(
         await Promise.all([
           keepFlowControl({ ...objects, clock, cache }),
           aggregation.keep({ ...objects, clock }, () => live.scheme),
+          keepCertificates({ ...objects, clock, cache, authorizer, ca: () => current.ca }),
         ]);
       },
     ]);

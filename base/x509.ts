@@ -35,10 +35,10 @@ export type CertificateRequest = {
 };
 
 const CURVE = { name: 'ECDSA', namedCurve: 'P-256' } as const;
-const SIGNATURE = { name: 'ECDSA', hash: 'SHA-256' } as const;
+export const SIGNATURE = { name: 'ECDSA', hash: 'SHA-256' } as const;
 
 /** Loaded only when something has to be issued: reading needs nothing beyond node:crypto. */
-async function loadLibrary(): Promise<typeof peculiar> {
+export async function loadLibrary(): Promise<typeof peculiar> {
   await import('reflect-metadata');
   return import('@peculiar/x509');
 }
@@ -188,7 +188,7 @@ function plainName(name: string): string {
 }
 
 /** 127 random bits: positive, and unique without a register. */
-function serialNumber(): string {
+export function serialNumber(): string {
   const bytes = randomBytes(16);
   bytes[0] = ((bytes[0] ?? 0) & 0x7f) | 0x40;
   return bytes.toString('hex');
@@ -201,7 +201,7 @@ async function exportKey(key: webcrypto.CryptoKey): Promise<string> {
   return pem('PRIVATE KEY', await webcrypto.subtle.exportKey('pkcs8', key));
 }
 
-async function importKeys(keyPem: string): Promise<webcrypto.CryptoKeyPair> {
+export async function importKeys(keyPem: string): Promise<webcrypto.CryptoKeyPair> {
   const key = createPrivateKey(keyPem);
   const pkcs8 = key.export({ type: 'pkcs8', format: 'der' });
   const spki = createPublicKey(key).export({ type: 'spki', format: 'der' });
