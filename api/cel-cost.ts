@@ -87,8 +87,8 @@ const FORMULAS: Readonly<Record<string, Formula>> = {
   isQuantity: traversal,
   semver: traversal,
   isSemver: traversal,
-  validate: (_format, text) =>
-    Math.ceil((1 + sizeOf(text)) * STRING_FACTOR) * Math.ceil(FORMAT_REGEX * REGEX_FACTOR),
+  validate: (format, text) =>
+    Math.ceil((1 + sizeOf(text)) * STRING_FACTOR) * Math.ceil(patternSize(format) * REGEX_FACTOR),
   fieldSelector: (_check, text) => selectorCost(sizeOf(text)),
   labelSelector: (_check, text) => selectorCost(sizeOf(text)),
   'sets.contains': (first, second) => 1 + sizeOf(first) * sizeOf(second),
@@ -101,6 +101,28 @@ const FORMULAS: Readonly<Record<string, Formula>> = {
   'lists.range': (_first, _second, result) => sizeOf(result) + 10,
   reverse: (first, _second, result) => (first instanceof CelList ? sizeOf(result) + 10 : 1),
 };
+
+/** Lengths of the patterns that upstream takes named formats for. */
+const PATTERN_SIZES: Readonly<Record<string, number>> = {
+  dns1123Label: 30,
+  dns1123Subdomain: 60,
+  dns1035Label: 30,
+  qualifiedName: 60,
+  dns1123LabelPrefix: 30,
+  dns1123SubdomainPrefix: 60,
+  dns1035LabelPrefix: 30,
+  labelValue: 40,
+  uri: 1103,
+  uuid: 83,
+  byte: 84,
+  date: 71,
+  datetime: 71,
+};
+
+const patternSize = (format: Value): number =>
+  format instanceof Opaque
+    ? (PATTERN_SIZES[(format.value as { name?: string }).name ?? ''] ?? FORMAT_REGEX)
+    : FORMAT_REGEX;
 
 /** Length of the longest pattern behind a named format, for the estimate. */
 export const FORMAT_REGEX = 130;

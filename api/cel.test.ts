@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DYN, INT, listOf, objectType, STRING } from '#api/cel-types.ts';
+import { estimateCost } from '#api/cel-estimate.ts';
+import { schemaType } from '#api/cel-schema.ts';
 import { CelList, Opaque, Optional, Uint } from '#api/cel-values.ts';
 import { type CelEnvironment, compileCel, evaluate } from '#api/cel.ts';
 
@@ -195,4 +197,49 @@ test('deep nesting and length are refused, not followed', () => {
 test('keys of prototypes are keys like others', () => {
   assert.equal(run('has(object.constructor) || has(object.__proto__)'), false);
   assert.equal(run("'toString' in object"), false);
+});
+
+const schema = {
+  type: 'object',
+  properties: {
+    name: { type: 'string', maxLength: 10 },
+    free: { type: 'string' },
+    count: { type: 'integer' },
+    list: { type: 'array', maxItems: 5, items: { type: 'string', maxLength: 10 } },
+    open: { type: 'array', items: { type: 'string' } },
+    'a-b': { type: 'boolean' },
+  },
+} as const;
+
+test('schemas become types: names are escaped, bounds kept', () => {
+  const self = schemaType(schema);
+  assert.ok(self?.kind === 'object');
+  assert.deepEqual(
+    [...self.fields.keys()],
+    ['name', 'free', 'count', 'list', 'open', 'a__dash__b'],
+  );
+  assert.deepEqual(self.fields.get('name'), { kind: 'string', minSize: 2, maxElements: 40 });
+  const compiled = compileCel('self.a__dash__b && !has(self.count)', { variables: { self } });
+  assert.ok(compiled.ok);
+  const result = evaluate(compiled.program, { self: { 'a-b': true } });
+  assert.equal('value' in result && result.value, true);
+});
+
+test('the most that a rule can cost follows from the bounds of its schema', () => {
+  const self = schemaType(schema);
+  assert.ok(self);
+  const most = (source: string): number => {
+    const compiled = compileCel(source, { variables: { self } });
+    assert.ok(compiled.ok, compiled.ok ? '' : compiled.error);
+    return estimateCost(compiled.program).max;
+  };
+  // Two selections and one comparison of at most 40 bytes with 3 characters.
+  assert.equal(most("self.name == 'abc'"), 3);
+  assert.equal(most("self.name.startsWith('abc')"), 3);
+  assert.equal(most("self.name.contains('abc')"), 2 + 4);
+  assert.equal(most('has(self.name)'), 1);
+  // Five rounds: condition 2, accumulator 1, comparison and item 2.
+  assert.equal(most("self.list.all(x, x == 'a')"), 2 + 5 * 5 + 1);
+  assert.ok(most("self.free.matches('^a+$')") > 100_000);
+  assert.ok(most('self.open.all(x, self.open.all(y, x == y))') > 10_000_000);
 });

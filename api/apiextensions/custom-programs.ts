@@ -3,6 +3,7 @@ import type { SchemaProps, ValidationRule } from '#api/apiextensions/definition-
 import { itemSchema, valueSchema } from '#api/apiextensions/definition-types.ts';
 import type { CelProgram } from '#api/cel.ts';
 import { compileCel } from '#api/cel.ts';
+import { estimateCost } from '#api/cel-estimate.ts';
 import { schemaType } from '#api/cel-schema.ts';
 import type { CelType } from '#api/cel-types.ts';
 import { optionalOf } from '#api/cel-types.ts';
@@ -64,6 +65,7 @@ function compileRule(rule: ValidationRule, schema: SchemaProps, self: CelType): 
     return { ...result, error: 'cel expression must evaluate to a bool' };
   }
   result.program = program;
+  result.cost = estimateCost(program).max;
   result.usesOldSelf = program.uses.has('oldSelf');
   if (rule.messageExpression) {
     const message = compileCel(rule.messageExpression, environment);
@@ -71,7 +73,10 @@ function compileRule(rule: ValidationRule, schema: SchemaProps, self: CelType): 
       result.messageError = `messageExpression compilation failed: ${message.error}`;
     } else if (message.program.type.kind !== 'string') {
       result.messageError = 'messageExpression must evaluate to a string';
-    } else result.message = message.program;
+    } else {
+      result.message = message.program;
+      result.messageCost = estimateCost(message.program).max;
+    }
   }
   if (rule.fieldPath) {
     const found = fieldAt(rule.fieldPath, schema);
