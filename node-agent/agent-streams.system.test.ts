@@ -275,6 +275,21 @@ run('usage is measured', async () => {
     text,
     /^container_memory_working_set_bytes\{container="main",namespace="default",pod="web"\} \d+$/m,
   );
+  const series = (await ask('/metrics/cadvisor', admin)).text;
+  assert.match(series, /^container_cpu_usage_seconds_total\{container="main",.*pod="web",.*\} \d/m);
+  assert.match(
+    series,
+    /^container_network_receive_bytes_total\{interface="eth0",namespace="default",pod="web",.*\} [1-9]/m,
+  );
+  type Details = { network?: { name: string; rxBytes: number }; 'ephemeral-storage'?: object };
+  let details: Details | undefined;
+  do {
+    const { text: summary } = await ask('/stats/summary', admin);
+    const { pods } = JSON.parse(summary) as { pods: (Details & { podRef: { name: string } })[] };
+    details = pods.find((p) => p.podRef.name === 'web');
+  } while (!details?.['ephemeral-storage']);
+  assert.equal(details.network?.name, 'eth0');
+  assert.ok(details.network.rxBytes > 0);
   assert.match(await kubectl('top', 'pod', 'web'), /web\s+\d+m\s+\d+Mi/);
 });
 

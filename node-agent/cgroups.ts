@@ -26,6 +26,8 @@ export type Cgroups = {
   update(uid: string, qos: QosClass, limits: PodLimits): void;
   /** Processes and threads of a pod; 0 where the host does not count them. */
   processes(uid: string, qos: QosClass): number;
+  /** Some process of a pod's containers; undefined when none runs. */
+  aProcess(uid: string, qos: QosClass): number | undefined;
   /** Removes a pod's groups everywhere. False while a process still lives in them. */
   remove(uid: string): boolean;
   /** uids of all pods that have groups. */
@@ -129,6 +131,19 @@ export function openCgroups(options: CgroupOptions): Cgroups {
       } catch {
         return 0; // gone, or no such controller
       }
+    },
+    aProcess(uid, qos) {
+      const dir = join(mount, version === 1 ? 'pids' : '', podPath(uid, qos));
+      try {
+        for (const entry of readdirSync(dir, { withFileTypes: true })) {
+          if (!entry.isDirectory()) continue;
+          const [pid] = readFileSync(join(dir, entry.name, 'cgroup.procs'), 'utf8').split('\n');
+          if (pid) return Number(pid);
+        }
+      } catch {
+        // the pod is being made or taken down
+      }
+      return undefined;
     },
     remove(uid) {
       let gone = true;

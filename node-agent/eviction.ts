@@ -91,7 +91,7 @@ export type Usage = {
   diskBytes: number;
   inodes: number;
   pids: number;
-  containers: ReadonlyMap<string, { memoryBytes: number; diskBytes: number }>;
+  containers: ReadonlyMap<string, { memoryBytes: number; diskBytes: number; logBytes?: number }>;
   /** Of emptyDir volumes, by name. */
   emptyDirBytes: ReadonlyMap<string, number>;
 };

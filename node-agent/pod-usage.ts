@@ -17,7 +17,10 @@ export async function podUsage(
   const usages = new Map<string, Usage>();
   for (const pod of pods) {
     const identity = identityOf(pod);
-    const containers = new Map<string, { memoryBytes: number; diskBytes: number }>();
+    const containers = new Map<
+      string,
+      { memoryBytes: number; diskBytes: number; logBytes: number }
+    >();
     const total: TreeUsage = { bytes: 0, inodes: 0 };
     const add = ({ bytes, inodes }: TreeUsage): void => {
       total.bytes += bytes;
@@ -33,6 +36,7 @@ export async function podUsage(
       containers.set(name, {
         memoryBytes: memory?.workingSetBytes?.value ?? 0,
         diskBytes: rootfsBytes + logs.bytes,
+        logBytes: logs.bytes,
       });
     }
     const emptyDirBytes = new Map<string, number>();

@@ -1,11 +1,17 @@
 import { readFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import * as https from 'node:https';
+import { availableParallelism } from 'node:os';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { errorText, type Log } from '#base/log.ts';
+import { cadvisorMetrics, type MeasuredPod } from '#node-agent/cadvisor-metrics.ts';
 import { readLog, type LogOptions } from '#node-agent/logs.ts';
 import type { NodeServices } from '#node-agent/node-services.ts';
+import { meminfo } from '#node-agent/node-facts.ts';
+import { detailStats, type PodDetails } from '#node-agent/pod-details.ts';
+import { latest } from '#node-agent/pod-observation.ts';
+import { qosClass } from '#node-agent/qos.ts';
 import type { PodWorkers } from '#node-agent/pod-workers.ts';
 import { credentialsOf, type ServerAccess, wishOf } from '#node-agent/server-access.ts';
 import {
@@ -15,7 +21,7 @@ import {
   refuseUpgrade,
   RequestError,
 } from '#node-agent/server-streams.ts';
-import { resourceMetrics, statsSummary, UsageMeter } from '#node-agent/usage.ts';
+import { type PodUsage, resourceMetrics, statsSummary, UsageMeter } from '#node-agent/usage.ts';
 
 /** Serving certificates are renewed in place; looked at this often. */
 const CERTIFICATE_MS = 60_000;
@@ -35,6 +41,7 @@ export type ServerOptions = {
   services: NodeServices;
   workers: PodWorkers;
   access: ServerAccess;
+  details: PodDetails;
   signal: AbortSignal;
   log: Log;
 };
@@ -167,10 +174,14 @@ async function route(
   switch (path) {
     case '/stats/summary': {
       const pods = await meter.pods();
-      return json(response, statsSummary(config.nodeName, config.rootDir, meter.node(), pods));
+      const { nodeName, rootDir } = config;
+      const details = detailsOf(options, new Date(options.services.clock.now()).toISOString());
+      return json(response, statsSummary(nodeName, rootDir, meter.node(), pods, details));
     }
     case '/metrics/resource':
       return text(response, resourceMetrics(meter.node(), await meter.pods()));
+    case '/metrics/cadvisor':
+      return text(response, cadvisorMetrics(readMachine(), measured(options, await meter.pods())));
     case '/pods':
     case '/runningpods':
       return json(response, {
@@ -194,6 +205,45 @@ async function route(
       throw new RequestError(404, `404 page not found: ${path}`);
   }
 }
+
+/** Network, volumes and logs of pods, as /stats/summary shows them. */
+function detailsOf({ workers, details }: ServerOptions, time: string) {
+  return (uid: string, fs: object) => {
+    const pod = workers.get(uid)?.pod;
+    const disk = details.disk(uid);
+    const container = (name: string): object => {
+      const usedBytes = disk?.containers.get(name)?.logBytes;
+      return usedBytes === undefined ? {} : { logs: { ...fs, time, usedBytes } };
+    };
+    const network = pod && details.network(pod);
+    return { pod: detailStats(time, network, disk, fs), container };
+  };
+}
+
+/** What the node runs, with what cAdvisor's series say of it. */
+function measured(
+  { services, workers, details }: ServerOptions,
+  usages: readonly PodUsage[],
+): MeasuredPod[] {
+  return usages.flatMap((usage): MeasuredPod[] => {
+    const { uid } = usage.podRef;
+    const pod = workers.get(uid)?.pod;
+    if (!pod) return [];
+    return [
+      {
+        usage,
+        cgroup: services.cgroups?.podPath(uid, qosClass(pod)) ?? '',
+        container: (name) => latest(services.runtimes.get(uid), name),
+        network: details.network(pod),
+      },
+    ];
+  });
+}
+
+const readMachine = () => ({
+  cores: availableParallelism(),
+  memoryBytes: meminfo().totalBytes,
+});
 
 /** `/containerLogs/NAMESPACE/POD/CONTAINER?…`: parameters as in PodLogOptions. */
 async function containerLogs(

@@ -36,6 +36,7 @@ import {
 import type { NodeServices } from '#node-agent/node-services.ts';
 import { NodeReporter } from '#node-agent/node-status.ts';
 import { admitPod } from '#node-agent/pod-admission.ts';
+import { PodDetails } from '#node-agent/pod-details.ts';
 import { podPaths } from '#node-agent/pod-files.ts';
 import { judgeResize, type ResizePending } from '#node-agent/pod-resize.ts';
 import { PodRuntimes } from '#node-agent/pod-runtimes.ts';
@@ -151,7 +152,8 @@ export async function start(
   parts.onReferenceChange = (uid) => workers.get(uid)?.referenceChanged();
 
   const access = createAccess(api, nodeName, clock);
-  const server = await startServer({ config, services, workers, access, signal, log });
+  const details = new PodDetails(services, () => workers.all().map((worker) => worker.pod));
+  const server = await startServer({ config, services, workers, access, details, signal, log });
   const reporter = new NodeReporter({
     api,
     clock,

@@ -151,6 +151,14 @@ export function statsSummary(
   rootDir: string,
   node: NodeUsage,
   pods: readonly PodUsage[],
+  /** Further parts of a pod, by uid, given the figures of the filesystem. */
+  details: (
+    uid: string,
+    fs: object,
+  ) => { pod: object; container: (name: string) => object } = () => ({
+    pod: {},
+    container: () => ({}),
+  }),
 ): object {
   const disk = diskUsage(rootDir);
   const fs = {
@@ -164,17 +172,22 @@ export function statsSummary(
   };
   return {
     node: { nodeName, cpu: node.cpu, memory: node.memory, fs, runtime: { imageFs: fs } },
-    pods: pods.map(({ podRef, containers }) => ({
-      podRef,
-      containers: containers.map(({ name, cpu, memory, rootfsBytes, rootfsInodes }) => ({
-        name,
-        cpu,
-        memory,
-        rootfs: { ...fs, usedBytes: rootfsBytes, inodesUsed: rootfsInodes },
-      })),
-      cpu: sumCpu(containers),
-      memory: sumMemory(containers),
-    })),
+    pods: pods.map(({ podRef, containers }) => {
+      const more = details(podRef.uid, fs);
+      return {
+        podRef,
+        containers: containers.map(({ name, cpu, memory, rootfsBytes, rootfsInodes }) => ({
+          name,
+          cpu,
+          memory,
+          rootfs: { ...fs, usedBytes: rootfsBytes, inodesUsed: rootfsInodes },
+          ...more.container(name),
+        })),
+        cpu: sumCpu(containers),
+        memory: sumMemory(containers),
+        ...more.pod,
+      };
+    }),
   };
 }
 
