@@ -44,6 +44,7 @@ import {
 import { createServiceRecords } from '#apiserver/resource/service-records.ts';
 import { keepServiceRecords } from '#apiserver/resource/service-repair.ts';
 import { runDefinitions } from '#apiserver/extensions/definition-controller.ts';
+import { conversionWebhook, createConversion } from '#apiserver/extensions/conversion.ts';
 import { createLiveScheme } from '#apiserver/extensions/live-scheme.ts';
 import { versionInfo } from '#apiserver/version.ts';
 import { openEncryption } from '#apiserver/encryption-start.ts';
@@ -180,6 +181,10 @@ export async function start(
         return live.scheme;
       },
       endOf: (kind) => live.endOf(kind),
+      conversion: createConversion(
+        (kind) => live.definitionOf(kind),
+        conversionWebhook({ reader, random }, stop),
+      ),
       cache,
       reader,
       admission: admissionRules,
@@ -309,8 +314,11 @@ export async function start(
     ensureKubeconfigs(config.dataDir, pki, { server: localServer });
     const { promise: ready, resolve, reject } = Promise.withResolvers<void>();
     ready.catch(() => {});
+    // Requests under way at the end still wait for what they wrote: this ends after them.
+    const feed = new AbortController();
+    const following = cache.run(feed.signal);
+    following.catch((error: unknown) => stopping.abort(error));
     const running = runTogether(stop, [
-      (own) => cache.run(own),
       async (own) => {
         const reload = config.encryptionProviderConfigAutomaticReload;
         if (reload) await encryption?.follow({ clock, log, signal: own });
@@ -344,7 +352,11 @@ export async function start(
         ]);
       },
     ]);
-    const done = finish(running, https, store, audit?.sink).finally(() =>
+    const stopFeed = async () => {
+      feed.abort();
+      await following;
+    };
+    const done = finish(running, { https, stopFeed, store, record: audit?.sink }).finally(() =>
       reject(new Error('the server stopped')),
     );
     done.catch(() => {});
@@ -355,14 +367,19 @@ export async function start(
 /** Ends in the order that loses nothing: no new requests, those under way, then the store. */
 async function finish(
   running: Running,
-  https: HttpsServer,
-  store: Store,
-  record: AuditSink | undefined,
+  parts: {
+    https: HttpsServer;
+    stopFeed: () => Promise<void>;
+    store: Store;
+    record: AuditSink | undefined;
+  },
 ): Promise<void> {
+  const { https, stopFeed, store, record } = parts;
   try {
     await running.done;
   } finally {
     await https.close();
+    await stopFeed();
     await store.close();
     await record?.close();
   }

@@ -12,6 +12,7 @@ import type {
   WatchEvent,
   Write,
 } from '#apiserver/store/store.ts';
+import { StoreUnavailableError } from '#apiserver/store/store.ts';
 import { CacheEntry, spliceVersion } from '#apiserver/watch-cache-entry.ts';
 import { ResourceCache } from '#apiserver/watch-cache-resource.ts';
 
@@ -54,7 +55,9 @@ export class WatchCache {
   readonly #exclusive: boolean;
   readonly #resources = new Map<string, ResourceCache>();
   readonly #own = new Map<Revision, OwnCommit>();
-  #waiters: { revision: Revision; wake: () => void }[] = [];
+  #waiters: { revision: Revision; wake: () => void; fail: (error: Error) => void }[] = [];
+  /** Nothing new comes any more, and nobody must wait for it. */
+  #ended: Error | undefined;
   #revision = 0;
   /** Resources unseen until now have had no events since then. */
   #loadedAt = 0;
@@ -122,8 +125,20 @@ export class WatchCache {
     }
   }
 
-  /** Follows the store until the signal aborts. A feed that breaks is continued where it ended. */
+  /**
+   * Follows the store until the signal aborts. A feed that breaks is continued where it ended.
+   * Whoever then still waits for a revision gets a StoreUnavailableError.
+   */
   async run(signal: AbortSignal): Promise<void> {
+    try {
+      await this.#follow(signal);
+    } finally {
+      this.#ended = new StoreUnavailableError('the server is stopping');
+      for (const waiter of this.#waiters.splice(0)) waiter.fail(this.#ended);
+    }
+  }
+
+  async #follow(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       try {
         const range = { prefix: REGISTRY };
@@ -159,8 +174,9 @@ export class WatchCache {
   /** Resolves when the cache contains everything up to `revision`. */
   reached(revision: Revision, signal?: AbortSignal): Promise<void> {
     if (this.#revision >= revision) return Promise.resolve();
+    if (this.#ended) return Promise.reject(this.#ended);
     return new Promise((resolve, reject) => {
-      const waiter = { revision, wake: resolve };
+      const waiter = { revision, wake: resolve, fail: reject };
       this.#waiters.push(waiter);
       signal?.addEventListener(
         'abort',
