@@ -6,7 +6,12 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { failure } from '#api/status.ts';
 import { clusterConfig, clusterDnsIp, defaultNodeIp } from '#cli/cluster.ts';
-import { kubeconfigCandidates, writeSettings } from '#cli/data-dir.ts';
+import {
+  agentRecords,
+  kubeconfigCandidates,
+  writeAgentRecord,
+  writeSettings,
+} from '#cli/data-dir.ts';
 import { explainFailure, pathSegments } from '#cli/explain-failure.ts';
 import { furtherNodeNames } from '#cli/further-nodes.ts';
 import { parseManifest } from '#cli/manifest.ts';
@@ -281,6 +286,9 @@ test('without --nodes a cluster has as many as at its last start', () => {
     writeSettings(dataDir, { networkName: 'gantry', furtherNodes: ['n-2', 'n-3'] });
     assert.equal(clusterConfig(dataDir, flags, {}).nodes, 3);
     assert.equal(clusterConfig(dataDir, { ...flags, nodes: '1' }, {}).nodes, 1);
+    assert.deepEqual(agentRecords(dataDir), []);
+    writeAgentRecord(dataDir, 'n-2', { pid: 7, startTicks: '1' });
+    assert.deepEqual(agentRecords(dataDir), ['n-2'], 'what down looks for');
   } finally {
     rmSync(dataDir, { recursive: true });
   }

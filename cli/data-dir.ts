@@ -1,4 +1,12 @@
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 
@@ -74,6 +82,13 @@ export const writeAgentRecord = (dataDir: string, name: string, record: AgentRec
 
 export const readAgentRecord = (dataDir: string, name: string): AgentRecord | null =>
   readJson<AgentRecord>(paths(dataDir).nodeRecord(name));
+
+/** Names of the nodes that have a record. */
+export function agentRecords(dataDir: string): string[] {
+  const dir = dirname(paths(dataDir).record);
+  const files = existsSync(dir) ? readdirSync(dir) : [];
+  return files.flatMap((file) => /^node-(.+)\.json$/.exec(file)?.[1] ?? []);
+}
 
 export function removeAgentRecord(dataDir: string, name: string): void {
   rmSync(paths(dataDir).nodeRecord(name), { force: true });

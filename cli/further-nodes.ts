@@ -13,6 +13,7 @@ import { nodes } from '#client/resources.ts';
 import { type ClusterConfig, clusterDnsIp } from '#cli/cluster.ts';
 import {
   type AgentRecord,
+  agentRecords,
   paths,
   readAgentRecord,
   readSettings,
@@ -20,9 +21,8 @@ import {
   writeAgentRecord,
   writeSettings,
 } from '#cli/data-dir.ts';
-import { existingSpaces, type NodeSpace, openNodeSpaces } from '#cli/node-spaces.ts';
+import { type NodeSpace, openNodeSpaces } from '#cli/node-spaces.ts';
 import { endProcess, startTicks } from '#cli/process.ts';
-import { UserError } from '#cli/verb.ts';
 
 /** An agent that ends without being asked is started again. */
 const RESTART = { initialMs: 500, maxMs: 10_000 };
@@ -48,12 +48,6 @@ export async function runFurtherNodes(
   config: ClusterConfig,
   { signal, log }: { signal: AbortSignal; log: Log },
 ): Promise<void> {
-  const surplus = existingSpaces(config.networkName).filter((number) => number > config.nodes);
-  if (surplus.length > 0)
-    throw new UserError(
-      `${surplus.length} more nodes of an earlier start are still there; run "gantry down" before ` +
-        'starting with fewer',
-    );
   const { nodeName, networkName, nodeNetwork, nodeIp, clusterCidr } = config;
   const spaces = await openNodeSpaces({
     name: networkName,
@@ -127,7 +121,8 @@ async function spawnAgent(
   const fd = openSync(logFile, 'a');
   try {
     // An agent keeps little and waits much: a small nursery saves it a third of its memory.
-    const node = [process.execPath, ...process.execArgv, '--max-semi-space-size=2'];
+    const args = process.execArgv.filter((arg) => !arg.startsWith('--max-semi-space-size'));
+    const node = [process.execPath, ...args, '--max-semi-space-size=2'];
     const program = [...node, join(import.meta.dirname, 'main.ts'), 'node-agent'];
     const flags = [
       ...['--kubeconfig', issued.kubeconfig, '--data-dir', dataDir],
@@ -148,8 +143,13 @@ async function spawnAgent(
   }
 }
 
+/** Ends all agent processes that records of this data directory name. */
+export async function endAgents(dataDir: string): Promise<void> {
+  await Promise.all(agentRecords(dataDir).map((name) => endAgent(dataDir, name)));
+}
+
 /** Ends the agent process that a record names, if it still runs. */
-export async function endAgent(dataDir: string, name: string): Promise<void> {
+async function endAgent(dataDir: string, name: string): Promise<void> {
   const record = readAgentRecord(dataDir, name);
   if (!record) return;
   await endProcess(record, GRACE_MS, systemClock);

@@ -32,7 +32,7 @@ export async function openNodeSpaces(config: SpacesConfig): Promise<NodeSpace[]>
   const bridge = switchOf(name);
   await refuseTakenNetwork(network, bridge);
   const mtu = mtuOf(config.machineIp);
-  const links = await linkNames();
+  const links = linkNames();
   await ip(
     ...(links.has(bridge) ? [] : [`link add ${bridge} mtu ${mtu} type bridge`]),
     `addr replace ${addressIn(network, 1)}/24 dev ${bridge}`,
@@ -53,7 +53,7 @@ async function openSpace(config: SpacesConfig, number: number, mtu: number): Pro
   const outer = outerLink(name, number);
   // A file without a namespace behind it is left by a boot, a link by a start that was cut off.
   await run('ip', ['netns', 'delete', space]).catch(() => {});
-  if ((await linkNames()).has(outer)) await ip(`link delete ${outer}`);
+  if (linkNames().has(outer)) await ip(`link delete ${outer}`);
   try {
     await run('ip', ['netns', 'add', space]);
   } catch (cause) {
@@ -93,12 +93,12 @@ const works = (space: string): Promise<boolean> =>
 export async function closeNodeSpaces(name: string): Promise<number> {
   const numbers = existingSpaces(name);
   for (const number of numbers) {
-    const links = await linkNames();
+    const links = linkNames();
     if (links.has(outerLink(name, number))) await ip(`link delete ${outerLink(name, number)}`);
     await run('ip', ['netns', 'delete', spaceName(name, number)]);
   }
   const bridge = switchOf(name);
-  if (!(await linkNames()).has(bridge)) return numbers.length;
+  if (!linkNames().has(bridge)) return numbers.length;
   await ip(`link delete ${bridge}`);
   const table = tableOf(name);
   await run('nft', ['-f', '-'], `add table ${table}\ndelete table ${table}\n`);
@@ -202,9 +202,10 @@ function mtuOf(machineIp: string): number {
   return found ? Number(readFileSync(`/sys/class/net/${found[0]}/mtu`, 'utf8')) : 1500;
 }
 
-async function linkNames(): Promise<Set<string>> {
-  const links = JSON.parse(await run('ip', ['-j', 'link', 'show'])) as { ifname: string }[];
-  return new Set(links.map(({ ifname }) => ifname));
+/** Asked of /proc, because /sys shows the network namespace it was mounted in. */
+function linkNames(): Set<string> {
+  const lines = readFileSync('/proc/net/dev', 'utf8').split('\n').slice(2);
+  return new Set(lines.map((line) => line.split(':')[0]?.trim() ?? ''));
 }
 
 const ip = (...commands: string[]): Promise<string> =>

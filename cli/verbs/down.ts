@@ -1,7 +1,15 @@
 import { existsSync, rmSync } from 'node:fs';
 import type { Command } from 'commander';
 import { systemClock } from '#base/clock.ts';
-import { dataDirOf, paths, readRecord, readSettings, removeRecord } from '#cli/data-dir.ts';
+import {
+  agentRecords,
+  dataDirOf,
+  paths,
+  readRecord,
+  readSettings,
+  removeRecord,
+} from '#cli/data-dir.ts';
+import { networkHolder } from '#cli/network-claim.ts';
 import { endProcess } from '#cli/process.ts';
 import { UserError, type Verb } from '#cli/verb.ts';
 
@@ -37,16 +45,16 @@ async function run(flags: Flags): Promise<void> {
     );
     removeRecord(dataDir);
   }
-  const { networkName, furtherNodes = [] } = readSettings(dataDir) ?? {};
-  if (furtherNodes.length > 0) {
+  const { networkName } = readSettings(dataDir) ?? {};
+  if (agentRecords(dataDir).length > 0) {
     // They outlive a cluster process that was killed.
-    const { endAgent } = await import('#cli/further-nodes.ts');
-    await Promise.all(furtherNodes.map((name) => endAgent(dataDir, name)));
+    const { endAgents } = await import('#cli/further-nodes.ts');
+    await endAgents(dataDir);
   }
   const { clearNode } = await import('#node-agent/start.ts');
   const settings = networkName === undefined ? {} : { networkName };
   for (const line of await clearNode(dataDir, settings)) console.log(line);
-  if (networkName !== undefined && furtherNodes.length > 0) {
+  if (networkName !== undefined && !networkHolder(networkName, dataDir)) {
     const { closeNodeSpaces } = await import('#cli/node-spaces.ts');
     const count = await closeNodeSpaces(networkName);
     if (count > 0) console.log(`Removed the network namespaces of ${count} nodes.`);

@@ -11,6 +11,7 @@ import {
   runCluster,
 } from '#cli/cluster.ts';
 import { dataDirOf, paths, readRecord } from '#cli/data-dir.ts';
+import { existingSpaces } from '#cli/node-spaces.ts';
 import { preflight } from '#cli/preflight.ts';
 import { isSameProcess } from '#cli/process.ts';
 import { type ProgressMessage, showProgress } from '#cli/progress.ts';
@@ -53,6 +54,13 @@ async function run(flags: Flags): Promise<void> {
     return;
   }
   const config = clusterConfig(dataDir, flags, process.env);
+  const surplus = existingSpaces(config.networkName).filter((number) => number > config.nodes);
+  if (surplus.length > 0) {
+    throw new UserError(
+      `${surplus.length} more nodes of an earlier start still have their pods; run "gantry down" ` +
+        `before starting with ${config.nodes}`,
+    );
+  }
   const problems = await preflight({
     dataDir,
     ports: [
