@@ -11,8 +11,9 @@ import {
 import type { ControllerDefinition, ControllerSetup } from '#controllers/definition.ts';
 
 const NAME = 'local-provisioner-controller';
-/** The provisioner, and the driver that node agents know: directories of the node itself. */
-export const LOCAL_DRIVER = 'gantry.dev/local';
+const PROVISIONER = 'gantry.dev/local';
+/** What node agents know: directories of the node itself. Drivers' names have no slash. */
+const LOCAL_DRIVER = 'local.gantry.dev';
 const PROVISIONED_BY = 'pv.kubernetes.io/provisioned-by';
 const HOSTNAME = 'kubernetes.io/hostname';
 /** A directory of one node cannot be shared with others. */
@@ -31,7 +32,7 @@ export const volumeNameFor = ({ metadata }: PersistentVolumeClaim): string => `p
 /** Makes the volume of a claim on the node of its first consumer. Pure. */
 export function planLocalClaim(world: LocalClaimWorld): Plan {
   const { claim, storageClass, node, exists } = world;
-  if (storageClass?.provisioner !== LOCAL_DRIVER || exists || !node) return { actions: [] };
+  if (storageClass?.provisioner !== PROVISIONER || exists || !node) return { actions: [] };
   if (claim.metadata.deletionTimestamp || claim.spec?.volumeName) return { actions: [] };
   const problem = problemOf(claim);
   if (problem) {
@@ -68,7 +69,7 @@ function volumeFor(
   return {
     apiVersion: 'v1',
     kind: 'PersistentVolume',
-    metadata: { name: volume, annotations: { [PROVISIONED_BY]: LOCAL_DRIVER } },
+    metadata: { name: volume, annotations: { [PROVISIONED_BY]: PROVISIONER } },
     spec: {
       capacity: { storage: claim.spec?.resources?.requests?.['storage'] ?? '0' },
       accessModes: claim.spec?.accessModes ?? [],
@@ -85,7 +86,7 @@ function volumeFor(
 /** Deletes a volume that its claim has released; the node's agent then drops the directory. Pure. */
 export function planLocalVolume(volume: PersistentVolume): Plan {
   const { metadata, spec, status } = volume;
-  const isOurs = metadata.annotations?.[PROVISIONED_BY] === LOCAL_DRIVER;
+  const isOurs = metadata.annotations?.[PROVISIONED_BY] === PROVISIONER;
   const isOver = status?.phase === 'Released' && !metadata.deletionTimestamp;
   if (!isOurs || !isOver || spec?.persistentVolumeReclaimPolicy !== 'Delete') {
     return { actions: [] };
@@ -138,7 +139,7 @@ async function runClaims(setup: ControllerSetup): Promise<void> {
       },
       plan: planLocalClaim,
     },
-    { ...setup, recorder: setup.recorderOf(LOCAL_DRIVER) },
+    { ...setup, recorder: setup.recorderOf(PROVISIONER) },
   );
 }
 
@@ -152,6 +153,6 @@ async function runVolumes(setup: ControllerSetup): Promise<void> {
       observe: (key) => volumes.get(key),
       plan: planLocalVolume,
     },
-    { ...setup, recorder: setup.recorderOf(LOCAL_DRIVER) },
+    { ...setup, recorder: setup.recorderOf(PROVISIONER) },
   );
 }

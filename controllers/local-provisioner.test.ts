@@ -66,7 +66,7 @@ test("a claim gets a directory on its consumer's node, which goes with the claim
   const [volume] = sim.api.all(persistentVolumes);
   const name = `pvc-${sim.api.all(persistentVolumeClaims)[0]?.metadata.uid}`;
   assert.equal(volume?.metadata.name, name);
-  assert.deepEqual(volume?.spec?.csi, { driver: 'gantry.dev/local', volumeHandle: name });
+  assert.deepEqual(volume?.spec?.csi, { driver: 'local.gantry.dev', volumeHandle: name });
   assert.deepEqual(volume?.spec?.nodeAffinity?.required?.nodeSelectorTerms, [
     { matchExpressions: [{ key: 'kubernetes.io/hostname', operator: 'In', values: ['n1'] }] },
   ]);

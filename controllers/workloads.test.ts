@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { silentLog } from '#base/log.ts';
 import { ADMIN, startTestServer, type TestServer } from '#apiserver/testing.ts';
-import type { Job, KubeObject, Pod, PodTemplateSpec } from '#api/types.ts';
+import type { Job, KubeObject, PersistentVolumeClaim, Pod, PodTemplateSpec } from '#api/types.ts';
 import type { Api, Resource } from '#client/api.ts';
 import { createApi } from '#client/http-api.ts';
 import { inProcessTransport } from '#client/in-process-transport.ts';
@@ -154,6 +154,11 @@ test('a stateful set with claims is created, rolled and scaled', async () => {
       );
     });
   await settled(2, true);
+  const isBound = (all: PersistentVolumeClaim[]): boolean =>
+    all.length === 2 && all.every((claim) => claim.status?.phase === 'Bound');
+  await until(resources.persistentVolumeClaims, 'claims of the default class', isBound);
+  const volumes = await until(resources.persistentVolumes, 'volumes', (all) => all.length === 2);
+  assert.ok(volumes.every((volume) => volume.spec?.csi?.driver === 'local.gantry.dev'));
   const patched = await api.patch(
     resources.statefulSets,
     key,
@@ -179,6 +184,7 @@ test('a stateful set with claims is created, rolled and scaled', async () => {
   );
   await api.delete(resources.statefulSets, key);
   await until(resources.persistentVolumeClaims, 'no claims', (all) => all.length === 0);
+  await until(resources.persistentVolumes, 'no volumes', (all) => all.length === 0);
 });
 
 test('a daemon set runs on each node and rolls', async () => {

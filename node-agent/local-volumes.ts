@@ -4,14 +4,14 @@ import { ConfigError } from '#node-agent/config-error.ts';
 import type { VolumeContext } from '#node-agent/volume-type.ts';
 
 /** Volumes with this CSI driver are directories that this agent makes itself. */
-export const LOCAL_DRIVER = 'gantry.dev/local';
+export const LOCAL_DRIVER = 'local.gantry.dev';
 /** Handles are names of PersistentVolumes, and become names of directories. */
 const HANDLE = /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/;
 
 type Context = Pick<VolumeContext, 'localDir' | 'objects'>;
 
 /**
- * The directory of a `gantry.dev/local` volume, made when first asked for; it outlives its pods.
+ * The directory of a `local.gantry.dev` volume, made when first asked for; it outlives its pods.
  * Directories whose PersistentVolume is gone are removed on the way. Throws ConfigError.
  */
 export async function localDirectory(

@@ -26,7 +26,7 @@ export type VolumeContext = {
   volume: Volume;
   /** The volume's own directory; its parent may not exist yet. */
   dir: string;
-  /** Directories that outlive pods: those of `gantry.dev/local` volumes, by volume handle. */
+  /** Directories that outlive pods: those of `local.gantry.dev` volumes, by volume handle. */
   localDir: string;
   objects: ReferencedObjects;
   tokens: PodTokens;
