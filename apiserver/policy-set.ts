@@ -21,7 +21,7 @@ export type Policy<Spec extends PolicySpec, Program> = {
 
 export type Binding = { name: string; spec: BindingSpec & { validationActions?: string[] } };
 
-type Found<T> = { generations: string; value: T };
+type Found<T> = { generations: readonly number[]; value: T };
 
 /**
  * Something derived from the objects of some resources, made anew when one of them changes: asking
@@ -33,10 +33,11 @@ export function derived<T>(
 ): (reader: ObjectReader) => T {
   const found = new WeakMap<ObjectReader, Found<T>>();
   return (reader) => {
-    let generations = '';
-    for (const resource of resources) generations += `${reader.generation(GROUP, resource)} `;
     const known = found.get(reader);
-    if (known?.generations === generations) return known.value;
+    const isFresh = (resource: string, i: number): boolean =>
+      known?.generations[i] === reader.generation(GROUP, resource);
+    if (known && resources.every(isFresh)) return known.value;
+    const generations = resources.map((resource) => reader.generation(GROUP, resource));
     const value = make(reader);
     found.set(reader, { generations, value });
     return value;

@@ -63,11 +63,11 @@ function runFrom(
   start: number,
 ): Promise<void> | undefined {
   const rules = server.admission;
+  const { scheme, reader, authorizer, modify, clock, random } = server;
+  const context = { scheme, reader, authorizer, modify, clock, random, signal };
   for (let i = start; i < rules.length; i++) {
     const rule = rules[i];
     if (!rule?.[phase] || !rule.handles(request)) continue;
-    const { scheme, reader, authorizer, modify, clock, random } = server;
-    const context = { scheme, reader, authorizer, modify, clock, random, signal };
     const pending = rule[phase](request, context);
     if (pending) return pending.then(() => runFrom(server, request, signal, phase, i + 1));
   }
