@@ -1,12 +1,12 @@
 import { amountsOf, podAmounts } from '#api/pod-resources.ts';
 import type { Pod } from '#api/types.ts';
+import { isMirror, isStatic } from '#node-agent/static-pods.ts';
 import type { Amount, Signal, Threshold } from '#node-agent/eviction-thresholds.ts';
 
 /** How long a condition stays after it was last true. Source: evictionPressureTransitionPeriod. */
 export const TRANSITION_MS = 5 * 60_000;
 /** Pods of this priority keep the node or the cluster alive. Source: system-critical priority. */
 const CRITICAL_PRIORITY = 2_000_000_000;
-const MIRROR = 'kubernetes.io/config.mirror';
 
 export type Pressure = 'MemoryPressure' | 'DiskPressure' | 'PIDPressure';
 export type Resource = 'memory' | 'ephemeral-storage' | 'inodes' | 'pids';
@@ -100,8 +100,8 @@ export type Candidate = { pod: Pod; usage: Usage };
 export type Eviction = { pod: Pod; message: string; graceSeconds: number };
 
 /** Static pods and those of the highest priorities are not evicted. */
-export const isCritical = ({ metadata, spec }: Pod): boolean =>
-  metadata.annotations?.[MIRROR] !== undefined || (spec.priority ?? 0) >= CRITICAL_PRIORITY;
+export const isCritical = (pod: Pod): boolean =>
+  isStatic(pod) || isMirror(pod) || (pod.spec.priority ?? 0) >= CRITICAL_PRIORITY;
 
 /**
  * Who has to go first: those that use more than they asked for, then by priority, then by how much

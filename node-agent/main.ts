@@ -32,6 +32,7 @@ type Flags = {
   systemReserved?: string;
   maxPods?: string;
   podMaxPids?: string;
+  podManifestPath?: string;
   evictionHard?: string;
   evictionSoft?: string;
   evictionSoftGracePeriod?: string;
@@ -68,6 +69,7 @@ export async function main(args: readonly string[]): Promise<void> {
     .option('--system-reserved <list>', 'cpu=…,memory=… that pods cannot have')
     .option('--max-pods <count>', 'most pods on this node')
     .option('--pod-max-pids <count>', 'most processes of one pod')
+    .option('--pod-manifest-path <path>', 'manifests of pods to run without the API')
     .option('--eviction-hard <list>', 'memory.available<100Mi,…: evict pods at once')
     .option('--eviction-soft <list>', 'evict pods when it lasts')
     .option('--eviction-soft-grace-period <list>', 'memory.available=1m30s,…')
@@ -122,6 +124,7 @@ function configOf(flags: Flags): Omit<NodeAgentConfig, 'api'> {
     labels: pairs(flags.nodeLabels),
     reserved: pairs(flags.systemReserved),
     maxPods: flags.maxPods === undefined ? undefined : Number(flags.maxPods),
+    podManifestPath: flags.podManifestPath,
     eviction: {
       evictionHard: flags.evictionHard,
       evictionSoft: flags.evictionSoft,

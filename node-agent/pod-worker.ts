@@ -127,8 +127,8 @@ export class PodWorker {
     this.wake();
   }
 
-  /** The object is gone from the API. */
-  remove(): void {
+  /** The object is gone from the API, or the manifest from the disk: that leaves it its grace. */
+  remove(grace = 1): void {
     const now = this.#services.clock.now();
     const current = this.#order;
     const forced = (this.#pod.metadata.deletionGracePeriodSeconds ?? 1) === 0;
@@ -136,7 +136,7 @@ export class PodWorker {
       cause: 'removed',
       sinceMs: current?.sinceMs ?? now,
       // Deleted by force: nobody waits for it any more.
-      graceSeconds: forced || !current ? 1 : current.graceSeconds,
+      graceSeconds: forced ? 1 : (current?.graceSeconds ?? grace),
     };
     this.wake();
   }

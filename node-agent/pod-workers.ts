@@ -2,9 +2,11 @@ import { errorText } from '#base/log.ts';
 import type { Pod } from '#api/types.ts';
 import type { Informer } from '#client/informer.ts';
 import type { NodeServices } from '#node-agent/node-services.ts';
+import { graceOf } from '#node-agent/pod-observation.ts';
 import { hasLiveVolumes } from '#node-agent/pod-volumes.ts';
 import { PodWorker } from '#node-agent/pod-worker.ts';
 import type { Refusal } from '#node-agent/pod-admission.ts';
+import { isMirror, isStatic } from '#node-agent/static-pods.ts';
 
 /** How often volumes that follow API objects are brought up to date, and how fine time is cut. */
 const REFRESH_MS = 60_000;
@@ -32,9 +34,21 @@ export class PodWorkers {
   /** Takes up all pods, oldest first, and follows the informer from then on. */
   start(): void {
     this.#options.informer.onChange((change) => {
+      if (isMirror(change.object)) return; // what it shows runs from a manifest of this node
       if (change.type === 'deleted') this.#removed(change.object);
       else this.#changed(change.object);
     });
+  }
+
+  /** Runs a pod of a manifest on this node. */
+  startStatic(pod: Pod): void {
+    this.#over.delete(pod.metadata.uid ?? '');
+    this.#changed(pod);
+  }
+
+  stopStatic(uid: string): void {
+    const worker = this.#workers.get(uid);
+    if (worker && !worker.stopping) worker.remove(graceOf(worker.pod));
   }
 
   get(uid: string): PodWorker | undefined {
@@ -130,6 +144,7 @@ export class PodWorkers {
     const phase = pod.status?.phase;
     const isNew =
       services.runtimes.get(uid).sandboxes.length === 0 &&
+      !isStatic(pod) &&
       !pod.metadata.deletionTimestamp &&
       !pod.status?.startTime &&
       phase !== 'Failed' &&

@@ -48,6 +48,7 @@ import { ensureContainerd, stopContainerd } from '#node-agent/runtime/containerd
 import { startServer } from '#node-agent/server.ts';
 import { createAccess } from '#node-agent/server-access.ts';
 import { createSlots } from '#node-agent/slots.ts';
+import { isStatic, StaticPods } from '#node-agent/static-pods.ts';
 import { createStatusWriter } from '#node-agent/status-writer.ts';
 import { WatchedObjects } from '#node-agent/watched-objects.ts';
 
@@ -89,6 +90,8 @@ export type NodeAgentConfig = {
   reserved?: Reserved;
   maxPods?: number;
   podPidsLimit?: number;
+  /** Manifests of pods that run here without being asked for through the API. */
+  podManifestPath?: string;
   /** When pods are evicted; default as the kubelet's. */
   eviction?: EvictionFlags & { maxGraceSeconds?: number };
 };
@@ -147,6 +150,16 @@ export async function start(
     signal,
   });
   parts.onPodChange = (uid) => workers.wake(uid);
+  const statics = new StaticPods({
+    api,
+    nodeName,
+    path: config.podManifestPath,
+    informer: podInformer,
+    nodeUid: () => nodeInformer.get({ name: nodeName })?.metadata.uid,
+    clock,
+    log,
+  });
+  parts.mirror = (pod) => statics.mirror(pod);
   parts.judgeResize = (pod) =>
     judgeResize(pod, workers.granted(pod.metadata.uid ?? ''), services.allocatable);
   parts.onReferenceChange = (uid) => workers.get(uid)?.referenceChanged();
@@ -199,6 +212,7 @@ export async function start(
         own,
       );
       workers.start();
+      statics.look(workers);
       await Promise.all([
         services.runtimes.follow(own),
         workers.refreshVolumes(),
@@ -211,6 +225,7 @@ export async function start(
         collectImages({ service: runtime.client, services, clock, signal: own }),
         rotateLogs({ services, clock, signal: own }),
         eviction.run(workers, own),
+        statics.run(workers, own),
       ]);
     },
     (own) => superviseRuntime(runtime, { signal: own, log, clock }),
@@ -383,6 +398,7 @@ async function makeServices(
     onPodChange: (_uid: string): void => {},
     onReferenceChange: (_uid: string): void => {},
     judgeResize: (_pod: Pod): ResizePending | undefined => undefined,
+    mirror: (_pod: Pod): Pod | undefined => undefined,
   };
   const onChange = (uid: string): void => result.onPodChange(uid);
   const hostDns = parseResolvConf(readIfThere(config.resolvConf ?? RESOLV_CONF));
@@ -439,7 +455,12 @@ async function makeServices(
         ? []
         : serviceInformer.list('default').filter((s) => s.metadata.name === 'kubernetes')),
     ],
-    status: createStatusWriter(api, { clock, log, signal }),
+    status: createStatusWriter(api, {
+      clock,
+      log,
+      signal,
+      shownBy: (pod) => (isStatic(pod) ? result.mirror(pod) : pod),
+    }),
     sandboxSlots: createSlots(PARALLEL_SANDBOXES),
     networkProblem: around.networkProblem,
     judgeResize: (pod) => result.judgeResize(pod),

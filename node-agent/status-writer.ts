@@ -29,19 +29,33 @@ type Entry = {
   wanted: PodStatus;
   /** Last status written by us, until the object of the informer catches up. */
   sent: PodStatus | undefined;
+  /** Of the object it was written to. */
+  shownUid: string | undefined;
   writing: Promise<void> | undefined;
+};
+
+export type StatusWriterOptions = {
+  clock: Clock;
+  log: Log;
+  signal: AbortSignal;
+  /** The object that shows a pod's status; undefined while there is none. */
+  shownBy?: (pod: Pod) => Pod | undefined;
 };
 
 export function createStatusWriter(
   api: Api,
-  { clock, log, signal }: { clock: Clock; log: Log; signal: AbortSignal },
+  { clock, log, signal, shownBy = (pod) => pod }: StatusWriterOptions,
 ): StatusWriter {
   const entries = new Map<string, Entry>();
   const slots = createSlots(PARALLEL_WRITES);
 
   async function write(uid: string, entry: Entry): Promise<void> {
     for (let failures = 0; entries.get(uid) === entry && !signal.aborted; ) {
-      const { pod, wanted } = entry;
+      const { wanted } = entry;
+      const pod = shownBy(entry.pod);
+      if (!pod) return;
+      if (entry.shownUid !== pod.metadata.uid) entry.sent = undefined;
+      entry.shownUid = pod.metadata.uid;
       const body = statusPatch(entry.sent ?? pod.status, wanted);
       if (!body) return;
       try {
@@ -86,7 +100,7 @@ export function createStatusWriter(
       const uid = pod.metadata.uid ?? '';
       let entry = entries.get(uid);
       if (!entry) {
-        entry = { pod, wanted: status, sent: undefined, writing: undefined };
+        entry = { pod, wanted: status, sent: undefined, shownUid: undefined, writing: undefined };
         entries.set(uid, entry);
       }
       entry.pod = pod;
@@ -97,7 +111,7 @@ export function createStatusWriter(
     },
     reported(pod) {
       const sent = entries.get(pod.metadata.uid ?? '')?.sent;
-      if (!sent) return pod.status;
+      if (!sent) return pod.status ?? shownBy(pod)?.status;
       const own = sent.conditions ?? [];
       const foreign = (pod.status?.conditions ?? []).filter(
         (c) => !PASSING.has(c.type) && !own.some((o) => o.type === c.type),

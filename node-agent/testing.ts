@@ -133,6 +133,7 @@ export type TestNodeOptions = {
   tls?: { certFile: string; keyFile: string; clientCaFile: string };
   /** Second part of the pod range 10.x.0.0/16, so that tests do not meet. */
   range?: number;
+  podManifestPath?: string;
   eviction?: NonNullable<NodeAgentConfig['eviction']>;
 };
 
@@ -159,6 +160,7 @@ export async function startTestNode(options: TestNodeOptions): Promise<TestNode>
         podCidr: `10.${range}.7.0/24`,
         clusterCidr: `10.${range}.0.0/16`,
         networkName,
+        ...(options.podManifestPath ? { podManifestPath: options.podManifestPath } : {}),
         ...(options.eviction ? { eviction: options.eviction } : {}),
         ...(tls
           ? {
