@@ -47,6 +47,7 @@ export function createAggregation(options: {
         },
         cache,
         random,
+        remotes,
         proxy,
         catalog,
       }),

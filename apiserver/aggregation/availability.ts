@@ -11,6 +11,7 @@ import {
   API_SERVICES,
   remoteOf,
   type RemoteService,
+  type RemoteServices,
 } from '#apiserver/aggregation/remote-services.ts';
 import {
   type BootstrapContext,
@@ -43,6 +44,7 @@ export type KeeperContext = BootstrapContext & {
   clock: Clock;
   cache: WatchCache;
   random: Random;
+  remotes: RemoteServices;
   proxy: RemoteProxy;
   catalog: Catalog;
 };
@@ -72,13 +74,21 @@ export async function keepApiServices(context: KeeperContext): Promise<void> {
   const { cache, clock, signal, log } = context;
   let changed = Promise.withResolvers<void>();
   const note = (): void => changed.resolve();
-  const watched = [
-    [API_SERVICES.group, API_SERVICES.plural],
-    ['apiextensions.k8s.io', 'customresourcedefinitions'],
-    ['', 'services'],
-    ['discovery.k8s.io', 'endpointslices'],
-  ] as const;
-  const stops = watched.map(([group, plural]) => cache.at(group, plural).listen(note));
+  // A busy cluster's endpoints change all the time: only those of registered servers matter.
+  const noteService = (namespace: string, name: string | undefined): void => {
+    const is = ({ service }: RemoteService): boolean =>
+      service.namespace === namespace && service.name === name;
+    if (context.remotes.all().some(is)) note();
+  };
+  const stops = [
+    cache.at(API_SERVICES.group, API_SERVICES.plural).listen(note),
+    cache.at('apiextensions.k8s.io', 'customresourcedefinitions').listen(note),
+    cache.at('', 'services').listen(({ entry }) => noteService(entry.namespace, entry.name)),
+    cache.at('discovery.k8s.io', 'endpointslices').listen(({ entry }) => {
+      if (context.remotes.all().length === 0) return;
+      noteService(entry.namespace, entry.labels['kubernetes.io/service-name']);
+    }),
+  ];
   try {
     for (;;) {
       changed = Promise.withResolvers<void>();

@@ -48,7 +48,16 @@ export type CertificatesContext = BootstrapContext & {
 export async function keepCertificates(context: CertificatesContext): Promise<void> {
   const { cache, clock, signal, log } = context;
   let changed = Promise.withResolvers<void>();
-  const stop = cache.at(GROUP, PLURAL).listen(() => changed.resolve());
+  const seen = new Map<string, string>();
+  let cleanAtMs = clock.now() + CLEAN_PERIOD_MS;
+  const stops = [
+    cache.at(GROUP, PLURAL).listen(() => changed.resolve()),
+    // What nobody had the right to may be approved now.
+    cache.at('rbac.authorization.k8s.io', 'clusterrolebindings').listen(() => {
+      seen.clear();
+      changed.resolve();
+    }),
+  ];
   const ended = new Promise<void>((resolve) => {
     signal.addEventListener('abort', () => resolve(), { once: true });
   });
@@ -56,9 +65,17 @@ export async function keepCertificates(context: CertificatesContext): Promise<vo
     for (;;) {
       changed = Promise.withResolvers<void>();
       let waitMs = CLEAN_PERIOD_MS;
+      if (clock.now() >= cleanAtMs) {
+        seen.clear();
+        cleanAtMs = clock.now() + CLEAN_PERIOD_MS;
+      }
       for (const request of context.reader.list<Request>(GROUP, PLURAL)) {
+        const { uid = '', resourceVersion = '' } = request.metadata;
+        // What waits for a person is not read again whenever another request comes.
+        if (seen.get(uid) === resourceVersion) continue;
         try {
           await handle(context, request);
+          seen.set(uid, resourceVersion);
         } catch (error) {
           signal.throwIfAborted();
           waitMs = RETRY_MS;
@@ -73,7 +90,7 @@ export async function keepCertificates(context: CertificatesContext): Promise<vo
       signal.throwIfAborted();
     }
   } finally {
-    stop();
+    for (const stop of stops) stop();
   }
 }
 
