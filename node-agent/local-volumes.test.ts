@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -27,6 +27,7 @@ function context(known: readonly string[], failing = '') {
 test('a directory is made once and keeps its content; those of gone volumes go', async () => {
   const path = await localDirectory(context(['pvc-a']), 'pvc-a');
   assert.equal(path, join(localDir, 'pvc-a'));
+  assert.equal(statSync(path).mode & 0o777, 0o777);
   writeFileSync(join(path, 'data'), 'kept');
   for (const name of ['pvc-gone', 'pvc-unknown']) mkdirSync(join(localDir, name));
   await localDirectory(context(['pvc-a'], 'pvc-unknown'), 'pvc-b');

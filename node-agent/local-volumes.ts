@@ -1,4 +1,4 @@
-import { mkdir, readdir, rm } from 'node:fs/promises';
+import { chmod, mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ConfigError } from '#node-agent/config-error.ts';
 import type { VolumeContext } from '#node-agent/volume-type.ts';
@@ -21,7 +21,8 @@ export async function localDirectory(
   if (!HANDLE.test(handle)) throw new ConfigError(`volumeHandle "${handle}" is not a volume name`);
   const path = join(localDir, handle);
   await mkdir(localDir, { recursive: true, mode: 0o711 });
-  await mkdir(path, { recursive: true, mode: 0o777 });
+  // Whatever user a container has, and whatever our umask is; an existing one keeps its mode.
+  if (await mkdir(path, { recursive: true })) await chmod(path, 0o777);
   for (const other of await readdir(localDir)) {
     if (other === handle) continue;
     // Only a clear "not found" lets data go; a failed read throws before.
