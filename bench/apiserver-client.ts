@@ -1,5 +1,6 @@
 import { connect } from 'node:tls';
 import type { TLSSocket } from 'node:tls';
+import { quantile } from '#bench/machine.ts';
 
 /** A client that costs next to nothing, so that the server is what is measured. */
 
@@ -93,7 +94,8 @@ export function requestBytes(
   return Buffer.from(`${head.join('\r\n')}\r\n\r\n${body ?? ''}`);
 }
 
-export type Rate = { perSecond: number; bytesPerSecond: number };
+/** `p50` and `p99` are milliseconds from a request to its whole answer. */
+export type Rate = { perSecond: number; bytesPerSecond: number; p50: number; p99: number };
 
 /** Sends requests over `connections` connections for about `ms`; all must be answered `status`. */
 export async function load(
@@ -106,12 +108,16 @@ export async function load(
   );
   let count = 0;
   let bytes = 0;
+  const latencies: number[] = [];
   const start = performance.now();
   const end = start + ms;
   await Promise.all(
     open.map(async (connection) => {
-      while (performance.now() < end) {
+      for (let now = performance.now(); now < end; ) {
         const answer = await connection.request(next());
+        const then = now;
+        now = performance.now();
+        latencies.push(now - then);
         if (answer.status !== status) throw new Error(`answered ${answer.status}, not ${status}`);
         count++;
         bytes += answer.bytes;
@@ -120,5 +126,10 @@ export async function load(
   );
   const seconds = (performance.now() - start) / 1000;
   for (const connection of open) connection.close();
-  return { perSecond: count / seconds, bytesPerSecond: bytes / seconds };
+  return {
+    perSecond: count / seconds,
+    bytesPerSecond: bytes / seconds,
+    p50: quantile(latencies, 0.5),
+    p99: quantile(latencies, 0.99),
+  };
 }

@@ -5,6 +5,7 @@ import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Rate } from '#bench/apiserver-client.ts';
 import { BenchConnection, load, requestBytes } from '#bench/apiserver-client.ts';
 import { printTable, quantile } from '#bench/machine.ts';
 
@@ -18,7 +19,7 @@ const PODS = 2_000;
 const ROUNDS = Number(process.argv[2] ?? 5);
 const ROUND_MS = 2_000;
 const CONNECTIONS = 16;
-const WATCHERS = 200;
+const WATCHERS = 100;
 const WATCHED_WRITES = 200;
 
 type Ready = { port: number };
@@ -178,6 +179,15 @@ async function measure(): Promise<void> {
     const note = (name: string, value: number): void => {
       columns.set(name, [...(columns.get(name) ?? []), value]);
     };
+    const noteRate = (
+      name: string,
+      rate: Rate,
+      what: 'perSecond' | 'bytesPerSecond' = 'perSecond',
+    ): void => {
+      note(name, rate[what]);
+      note(`${name} p50`, rate.p50);
+      note(`${name} p99`, rate.p99);
+    };
     const get = requestBytes('GET', `${PODS_PATH}/pod-00100`, { token: TOKEN });
     const list = requestBytes('GET', PODS_PATH, { token: TOKEN });
     const bareGet = requestBytes('GET', '/pod', { token: TOKEN });
@@ -186,10 +196,10 @@ async function measure(): Promise<void> {
     const few = { connections: 4, ms: ROUND_MS };
     let n = 0;
     for (let round = 0; round < ROUNDS; round++) {
-      note('bare get', (await load(bare.port, () => bareGet, many)).perSecond);
-      note('get', (await load(gantry.port, () => get, many)).perSecond);
-      note('bare list', (await load(bare.port, () => bareList, few)).bytesPerSecond);
-      note('list', (await load(gantry.port, () => list, few)).bytesPerSecond);
+      noteRate('bare get', await load(bare.port, () => bareGet, many));
+      noteRate('get', await load(gantry.port, () => get, many));
+      noteRate('bare list', await load(bare.port, () => bareList, few), 'bytesPerSecond');
+      noteRate('list', await load(gantry.port, () => list, few), 'bytesPerSecond');
       note('watch', await watchFanOut(gantry.port, round));
       const create = (): Buffer =>
         requestBytes('POST', PODS_PATH.replace('default', 'kube-public'), {
@@ -203,9 +213,9 @@ async function measure(): Promise<void> {
       const one = await BenchConnection.open(gantry.port);
       await one.request(account);
       one.close();
-      note(
+      noteRate(
         'create',
-        (await load(gantry.port, create, { ...many, connections: 64, status: 201 })).perSecond,
+        await load(gantry.port, create, { ...many, connections: 64, status: 201 }),
       );
     }
     report(columns);
@@ -245,20 +255,30 @@ function report(columns: Map<string, number[]>): void {
   const ratio = (ours: string, bare: string): string => (median(ours) / median(bare)).toFixed(2);
   const rate = (name: string, scale = 1): string =>
     (median(name) / scale).toFixed(scale === 1 ? 0 : 1);
+  const times = (name: string): string[] =>
+    ['p50', 'p99'].map((which) => median(`${name} ${which}`).toFixed(2));
   printTable(
     `API server on the embedded store over TLS, medians of ${ROUNDS} rounds`,
-    ['what', 'ours', 'bare', 'ratio', 'unit'],
+    ['what', 'ours', 'bare', 'ratio', 'unit', 'p50 ms', 'p99 ms'],
     [
-      ['GET of a pod', rate('get'), rate('bare get'), ratio('get', 'bare get'), '1/s'],
+      [
+        'GET of a pod',
+        rate('get'),
+        rate('bare get'),
+        ratio('get', 'bare get'),
+        '1/s',
+        ...times('get'),
+      ],
       [
         'LIST of 2,000 pods',
         rate('list', 1e6),
         rate('bare list', 1e6),
         ratio('list', 'bare list'),
         'MB/s',
+        ...times('list'),
       ],
-      ['creates of a pod', rate('create'), '', '', '1/s'],
-      [`events to ${WATCHERS} watchers`, rate('watch'), '', '', '1/s'],
+      ['creates of a pod', rate('create'), '', '', '1/s', ...times('create')],
+      [`events to ${WATCHERS} watchers`, rate('watch'), '', '', '1/s', '', ''],
     ],
   );
 }
