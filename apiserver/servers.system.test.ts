@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { systemClock } from '#base/clock.ts';
+import { silentLog } from '#base/log.ts';
 import type { ServerResponse } from '#apiserver/request.ts';
 import type { TestEtcd } from '#apiserver/store/etcd-testing.ts';
 import { findEtcd, startEtcd } from '#apiserver/store/etcd-testing.ts';
+import { openStore } from '#apiserver/store/open-store.ts';
 import type { TestServer } from '#apiserver/testing.ts';
 import { ADMIN, startTestServer } from '#apiserver/testing.ts';
 
@@ -171,6 +174,41 @@ test(
       assert.deepEqual(seen, names);
       assert.equal(versions.size, 1);
     }),
+);
+
+test('what one server compacts is gone for the other too', { skip, timeout: 60_000 }, () =>
+  withPair(async ({ etcd, one, two }) => {
+    for (let n = 0; n < 10; n++) await create(one, `old-${n}`);
+    const page = await one.call('GET', `${MAPS}?limit=4`);
+    const first = page.body['metadata'];
+    await create(two, 'new');
+    // As a third server would, at the end of its period.
+    const store = await openStore(
+      { etcdServers: [etcd.endpoint] },
+      { clock: systemClock, log: silentLog },
+    );
+    await store.compact(await store.revision());
+    await store.close();
+    for (const server of [one, two]) {
+      const token = encodeURIComponent(String(first?.['continue']));
+      const gone = await server.call('GET', `${MAPS}?limit=4&continue=${token}`);
+      assert.deepEqual([gone.code, gone.body['reason']], [410, 'Expired']);
+      // The answer says how to go on without the snapshot.
+      const fresh = encodeURIComponent(String(gone.body['metadata']?.['continue']));
+      const rest = await server.call('GET', `${MAPS}?continue=${fresh}`);
+      assert.equal(rest.code, 200);
+      assert.deepEqual(
+        [...namesOf(page.body), ...namesOf(rest.body)].filter((name) => name.startsWith('old-')),
+        Array.from({ length: 10 }, (_, n) => `old-${n}`),
+      );
+    }
+    // A server that has not seen the past cannot tell it.
+    const late = await startTestServer({ etcdServers: [etcd.endpoint] });
+    const [event] = await follow(late, 'resourceVersion=2', (events) => events.length > 0);
+    assert.equal(event?.type, 'ERROR');
+    assert.match(JSON.stringify(event), /"reason":"Expired","code":410/);
+    await late.close();
+  }),
 );
 
 test('when one server is gone the other goes on, its watches too', { skip, timeout: 60_000 }, () =>
