@@ -23,7 +23,9 @@ export type MutatingPolicySpec = PolicySpec & {
 };
 
 const PATCH_TYPES = ['ApplyConfiguration', 'JSONPatch'];
-const REINVOCATIONS = ['IfNeeded', 'Never'];
+const REINVOCATIONS = ['Never', 'IfNeeded'];
+/** There is nothing left to change when an object is deleted. */
+const OPERATIONS = ['*', 'CONNECT', 'CREATE', 'UPDATE'];
 
 /** `conditions`: whether match conditions are checked. */
 export function checkMutatingPolicy(
@@ -32,6 +34,12 @@ export function checkMutatingPolicy(
   conditions: boolean,
 ): void {
   const scope = { ...checkPolicyHead(errors, spec, conditions), patches: true };
+  for (const { operations = [] } of spec.matchConstraints?.resourceRules ?? []) {
+    const path = 'spec.matchConstraints.resourceRules.operations';
+    for (const operation of operations) {
+      if (!OPERATIONS.includes(operation)) errors.push(notSupported(path, operation, OPERATIONS));
+    }
+  }
   const { mutations = [], reinvocationPolicy } = spec;
   if (mutations.length === 0) {
     errors.push(required('spec.mutations', 'mutations must contain at least one item'));
