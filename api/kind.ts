@@ -31,7 +31,11 @@ export type Kind<T extends KubeObject = KubeObject> = {
     kind: () => Kind;
     toStored(object: T): KubeObject;
     fromStored(object: KubeObject): T;
+    /** Versions differ by more than names: a webhook turns them into each other before these. */
+    byWebhook?: boolean;
   };
+  /** Version that discovery's storage version hash is made of. Default: that of the stored kind. */
+  hashedVersion?: string;
 
   /** Fills in what the user left out; mutates. Runs on create, update and on the result of patches. */
   defaults?(object: T): void;

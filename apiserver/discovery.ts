@@ -199,8 +199,9 @@ const isStored = (kind: Kind): boolean => verbsOf(kind).includes('list');
 
 /** What upstream derives from the kind that is stored, so that clients notice a change of it. */
 function storageVersionHash(kind: Kind): string {
-  const { group, version, kind: name } = kind.storedAs?.kind() ?? kind;
-  const digest = createHash('sha256').update(`${group}/${version}/${name}`).digest();
+  const { group, version, kind: name, hashedVersion } = kind.storedAs?.kind() ?? kind;
+  const text = `${group}/${hashedVersion ?? version}/${name}`;
+  const digest = createHash('sha256').update(text).digest();
   return digest.subarray(0, 8).toString('base64');
 }
 

@@ -90,7 +90,10 @@ function kindOf(
     columns: customColumns(version.additionalPrinterColumns),
     ageColumn: false,
     selectableFields: customFields(version.selectableFields),
-    storedAs: storedAs(version.name, props, home),
+    storedAs: {
+      ...storedAs(version.name, props, home),
+      ...(spec.conversion?.strategy === 'Webhook' ? { byWebhook: true } : {}),
+    },
     defaults: (object) => applyDefaults(object, props),
     prepareForCreate(object) {
       if (hasStatus) delete object['status'];

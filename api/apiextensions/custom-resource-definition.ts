@@ -33,6 +33,7 @@ export const customResourceDefinition = defineKind<CustomResourceDefinition>({
       validateUpdate: (object) => validateDefinitionStatus(object as CustomResourceDefinition),
     },
   },
+  hashedVersion: 'v1beta1',
   generation: 'spec',
   unconditionalUpdate: false,
   columns: [

@@ -20,6 +20,8 @@ export type LiveScheme = {
   readonly scheme: Scheme;
   /** Aborts when the definition behind a kind changes or goes: watches end then. */
   endOf(kind: Kind): AbortSignal | undefined;
+  /** The definition that a kind is made of. */
+  definitionOf(kind: Kind): CustomResourceDefinition | undefined;
 };
 
 type Served = {
@@ -36,6 +38,7 @@ export function createLiveScheme(base: Scheme, cache: WatchCache, log: Log): Liv
   const resource = cache.at(DEFINITIONS.group, DEFINITIONS.plural);
   const served = new Map<string, Served>();
   const ends = new WeakMap<Kind, AbortSignal>();
+  const definitions = new WeakMap<Kind, CustomResourceDefinition>();
   let current: Scheme | undefined;
 
   const update = (name: string, definition: CustomResourceDefinition | undefined): void => {
@@ -45,7 +48,12 @@ export function createLiveScheme(base: Scheme, cache: WatchCache, log: Log): Liv
     current = undefined;
     if (after) {
       served.set(name, after);
-      for (const kind of after.kinds) ends.set(kind, after.end.signal);
+      for (const kind of after.kinds) {
+        ends.set(kind, after.end.signal);
+        definitions.set(kind, definition);
+        // The stored version need not be served.
+        if (kind.storedAs) definitions.set(kind.storedAs.kind(), definition);
+      }
     } else served.delete(name);
     if (before && before.end !== after?.end) before.end.abort();
   };
@@ -61,6 +69,7 @@ export function createLiveScheme(base: Scheme, cache: WatchCache, log: Log): Liv
       return current;
     },
     endOf: (kind) => ends.get(kind),
+    definitionOf: (kind) => definitions.get(kind),
   };
 }
 

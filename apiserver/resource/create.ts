@@ -102,8 +102,9 @@ async function insert(
   object: KubeObject,
   options: WriteOptions,
 ): Promise<Attempt> {
-  const stored = toStored(kind, object);
   const home = storedKind(kind);
+  const converting = server.conversion?.convert(object, kind, home);
+  const stored = toStored(kind, converting ? await converting : object);
   const resource = server.cache.of(kind);
   const id = idOf({ namespace: stored.metadata.namespace, name: stored.metadata.name ?? '' });
   if (options.dryRun) {

@@ -37,6 +37,8 @@ export async function deleteObject(
     const entry = server.cache.of(kind).get(idOf(key));
     if (!entry) throw notFoundError(nameOf(kind), key.name);
     checkDeletePreconditions(kind, entry.object, deletion);
+    const converting = server.conversion?.prepare(kind, [entry]);
+    if (converting) await converting;
     const oldObject = objectAs(kind, entry);
     const { namespace = '' } = key;
     const name = options.collection ? '' : key.name;

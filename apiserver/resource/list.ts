@@ -53,6 +53,20 @@ export async function listPage(
   return newestPage(server, kind, filter, options.limit, '', options.resourceVersion !== '');
 }
 
+/** The same, with what a webhook has to convert converted. */
+export async function convertedPage(
+  server: ServerContext,
+  kind: Kind,
+  filter: Filter,
+  options: ListOptions,
+): Promise<Page> {
+  if (!kind.storedAs?.byWebhook) return listPage(server, kind, filter, options);
+  await server.conversion?.prepare(kind, server.cache.of(kind).range(filter.namespace));
+  const page = await listPage(server, kind, filter, options);
+  await server.conversion?.prepare(kind, page.entries);
+  return page;
+}
+
 /** `stale` = any state of the cache will do (the client named a version). */
 async function newestPage(
   server: ServerContext,

@@ -7,6 +7,7 @@ import type { Clock } from '#base/clock.ts';
 import type { Log } from '#base/log.ts';
 import type { Random } from '#base/random.ts';
 import type { AdmissionContext, AdmissionRule } from '#apiserver/admission-rule.ts';
+import type { Conversion } from '#apiserver/extensions/conversion.ts';
 import type { Authorizer } from '#apiserver/authz/authorizer.ts';
 import type { ServiceAllocator } from '#apiserver/resource/service-allocator.ts';
 import type { ObjectReader } from '#apiserver/reader.ts';
@@ -19,6 +20,8 @@ export type ServerContext = {
   readonly scheme: Scheme;
   /** Aborts when a custom kind changes or goes; its watches end then. */
   endOf?: (kind: Kind) => AbortSignal | undefined;
+  /** For custom kinds whose versions a webhook turns into each other. */
+  conversion?: Conversion;
   cache: WatchCache;
   reader: ObjectReader;
   admission: readonly AdmissionRule[];

@@ -60,6 +60,8 @@ export async function updateObject(
       const object = await options.orCreate();
       return { ...(await createObject(server, kind, object, options)), created: true };
     }
+    const converting = server.conversion?.prepare(kind, [entry]);
+    if (converting) await converting;
     const old = objectAs(kind, entry);
     const object = await change(old);
     const written = await swap(server, kind, entry, old, object, options);
@@ -77,8 +79,9 @@ async function swap(
   object: KubeObject,
   options: UpdateOptions,
 ): Promise<Written | null> {
-  const write = (): Promise<Written | null> => {
-    const stored = toStored(kind, object);
+  const write = async (): Promise<Written | null> => {
+    const converting = server.conversion?.convert(object, kind, storedKind(kind));
+    const stored = toStored(kind, converting ? await converting : object);
     return shouldVanish(kind, stored, entry.object)
       ? removeEntry(server, kind, entry, stored, options)
       : replaceEntry(server, kind, entry, stored, options);

@@ -14,7 +14,7 @@ import { readDeleteOptions } from '#apiserver/resource/delete-options.ts';
 import { deleteObject } from '#apiserver/resource/delete.ts';
 import { createFilter } from '#apiserver/resource/filter.ts';
 import { readListOptions, readResourceVersion } from '#apiserver/resource/list-options.ts';
-import { awaitRevision, listPage } from '#apiserver/resource/list.ts';
+import { awaitRevision, convertedPage } from '#apiserver/resource/list.ts';
 import { checkIdentity } from '#apiserver/resource/metadata.ts';
 import { patchResource } from '#apiserver/resource/patch.ts';
 import { includeObjectOf, presentList, presentObject } from '#apiserver/resource/present.ts';
@@ -28,7 +28,7 @@ import { objectAs, wireAs, writtenAs } from '#apiserver/resource/views.ts';
 import { openWatch } from '#apiserver/resource/watch.ts';
 import type { UserInfo } from '#apiserver/user.ts';
 import type { CacheEntry } from '#apiserver/watch-cache-entry.ts';
-import { idOf } from '#apiserver/watch-cache.ts';
+import { idOf, storedKind } from '#apiserver/watch-cache.ts';
 
 /** One authenticated, authorized request about a resource. */
 export type Call = {
@@ -127,6 +127,8 @@ async function getVerb(call: Call): Promise<ServerResponse> {
   } else await awaitRevision(server, readResourceVersion(version));
   const entry = server.cache.of(kind).get(idOf(placeOf(call)));
   if (!entry) throw notFoundError(nameOf(kind), info.name);
+  const converting = server.conversion?.prepare(kind, [entry]);
+  if (converting) await converting;
   return presentEntry(call, entry, format);
 }
 
@@ -142,7 +144,7 @@ async function listVerb(call: Call): Promise<ServerResponse> {
   const format = formatOf(call);
   const options = readListOptions(info.query, false);
   const filter = createFilter(kind, placeOf(call), options);
-  const page = await listPage(server, kind, filter, options);
+  const page = await convertedPage(server, kind, filter, options);
   return presentList(server, kind, page, format, info);
 }
 
@@ -178,14 +180,15 @@ async function createVerb(call: Call): Promise<ServerResponse> {
 }
 
 /** The answer to a write. */
-export function presentWritten(
+export async function presentWritten(
   { server, kind, info }: Call,
   written: Written,
   format: Format,
   status: number,
   warnings: readonly string[],
-): ServerResponse {
-  const shown = writtenAs(kind, written);
+): Promise<ServerResponse> {
+  const converting = server.conversion?.convert(written.object, storedKind(kind), kind);
+  const shown = writtenAs(kind, converting ? { object: await converting, wire: null } : written);
   return presentObject(
     server,
     kind,
@@ -324,7 +327,7 @@ async function deleteCollectionVerb(call: Call): Promise<ServerResponse> {
   if (deletion.dryRun?.length) options.dryRun = true;
   const list = readListOptions(info.query, false);
   const filter = createFilter(kind, placeOf(call), list);
-  const { metadata, entries } = await listPage(server, kind, filter, list);
+  const { metadata, entries } = await convertedPage(server, kind, filter, list);
   // The list that is answered is how the objects were.
   const shown = entries.map((entry) => ({ entry, wire: wireAs(kind, entry) }));
   for (let at = 0; at < shown.length; at += COLLECTION_WORKERS) {

@@ -1,6 +1,9 @@
 import { encodeObject } from '#api/encode.ts';
+import { apiVersionOf } from '#api/kind.ts';
 import type { Kind } from '#api/kind.ts';
+import { internalError } from '#api/status.ts';
 import type { KubeObject } from '#api/types.ts';
+import { convertedEntry } from '#apiserver/extensions/conversion.ts';
 import type { Written } from '#apiserver/resource/server-context.ts';
 import { stamp } from '#apiserver/resource/server-context.ts';
 import type { CacheEntry } from '#apiserver/watch-cache-entry.ts';
@@ -15,12 +18,21 @@ export function wireAs(kind: Kind, entry: CacheEntry): Buffer {
 
 /** The decoded object as `kind` shows it. Shared when the kind is stored as itself. */
 export function objectAs(kind: Kind, entry: CacheEntry): KubeObject {
-  return kind.storedAs ? fromStored(kind, entry.copy()) : entry.object;
+  return kind.storedAs ? fromStored(kind, rawCopy(kind, entry)) : entry.object;
 }
 
 /** The same, the caller's own. */
 export function copyAs(kind: Kind, entry: CacheEntry): KubeObject {
-  return fromStored(kind, entry.copy());
+  return fromStored(kind, rawCopy(kind, entry));
+}
+
+/** A copy as it is stored, or as a webhook turned it; asked for before, where one is needed. */
+function rawCopy(kind: Kind, entry: CacheEntry): KubeObject {
+  if (!kind.storedAs?.byWebhook) return entry.copy();
+  if (entry.object.apiVersion === apiVersionOf(kind)) return entry.copy();
+  const converted = convertedEntry(kind, entry);
+  if (!converted) throw internalError(`${entry.id} was not converted to ${apiVersionOf(kind)}`);
+  return converted;
 }
 
 /** Turns a stored object, which it may reuse, into `kind`. */

@@ -8,6 +8,7 @@ import { encodeBody, watchFrame } from '#proto/kubernetes-encode.ts';
 import { randomInt } from '#base/random.ts';
 import type { Format } from '#apiserver/negotiate.ts';
 import { PROTOBUF } from '#apiserver/negotiate.ts';
+import { keepConverted } from '#apiserver/extensions/conversion.ts';
 import type { Filter } from '#apiserver/resource/filter.ts';
 import type { ListOptions } from '#apiserver/resource/list-options.ts';
 import { readResourceVersion } from '#apiserver/resource/list-options.ts';
@@ -56,6 +57,10 @@ export async function openWatch(
   }
   // Without initial events and without a version, a watch starts at the present.
   if (!initial && from === 0) await server.cache.fresh();
+  const { kind, filter } = request;
+  if (initial && kind.storedAs?.byWebhook) {
+    await server.conversion?.prepare(kind, server.cache.of(kind).range(filter.namespace));
+  }
   return new WatchStream(server, request, initial, from).chunks();
 }
 
@@ -80,6 +85,10 @@ class WatchStream {
   readonly #form: string | undefined;
   #pending: Buffer[] = [];
   #pendingBytes = 0;
+  /** Ends when the events so far have been converted. */
+  #converted: Promise<void> = Promise.resolve();
+  /** Ends the watch after what is pending. */
+  #end = (): void => {};
   #cut = false;
   #wake: (() => void) | undefined;
   #headless = false;
@@ -104,6 +113,7 @@ class WatchStream {
     if (this.#initial || this.#from === 0) this.#from = revision;
     this.#after = Math.max(this.#from, revision);
     const ends = new AbortController();
+    this.#end = () => ends.abort();
     const kindEnds = this.#server.endOf?.(this.#request.kind);
     const signal = AbortSignal.any([
       this.#request.signal,
@@ -179,6 +189,7 @@ class WatchStream {
     const until = this.#after;
     const recent = this.#resource.since(this.#from);
     if (recent) {
+      await this.#prepare(recent);
       const lines: Buffer[] = [];
       for (const event of recent) {
         if (event.revision > until) break;
@@ -227,8 +238,31 @@ class WatchStream {
 
   #offer(event: CacheEvent): void {
     if (event.revision <= this.#after || this.#cut) return;
+    if (this.#request.kind.storedAs?.byWebhook) {
+      this.#converted = this.#converted.then(() => this.#offerConverted(event));
+      return;
+    }
     const line = this.#line(event);
     if (line) this.#push(line);
+  }
+
+  /** Events wait for each other: a webhook may answer the later question first. */
+  async #offerConverted(event: CacheEvent): Promise<void> {
+    try {
+      await this.#prepare([event]);
+      const line = this.#line(event);
+      if (line) this.#push(line);
+    } catch (error) {
+      this.#push(this.#errorFrame(error));
+      this.#end();
+    }
+  }
+
+  async #prepare(events: readonly CacheEvent[]): Promise<void> {
+    const entries = events.flatMap(({ current, previous }) =>
+      [current, previous].filter((entry) => entry !== null),
+    );
+    await this.#server.conversion?.prepare(this.#request.kind, entries);
   }
 
   #push(line: Buffer): void {
@@ -281,6 +315,7 @@ class WatchStream {
               revision: event.revision,
               wire,
             });
+      if (shown !== entry) keepConverted(entry, shown);
       switch (format.as?.kind) {
         case undefined:
           return this.#isBinary ? bodyAs(kind, shown) : wireAs(kind, shown);
