@@ -121,6 +121,8 @@ type Change = (current: Request) => void;
 const withCondition =
   (context: CertificatesContext, fields: Pick<Condition, 'type' | 'reason' | 'message'>): Change =>
   (current) => {
+    // Another server on the same store may have been faster.
+    if (current.status?.conditions?.some(({ type }) => type === fields.type)) return;
     const now = timestamp(context.clock.now());
     const condition = { ...fields, status: 'True', lastUpdateTime: now, lastTransitionTime: now };
     const conditions = [...(current.status?.conditions ?? []), condition];
@@ -195,6 +197,7 @@ async function sign(context: CertificatesContext, request: Request): Promise<Cha
     validity: { notBeforeMs: now - BACKDATE_MS, notAfterMs: now + lifeMs },
   });
   return (current) => {
+    if (current.status?.certificate) return;
     current.status = {
       ...current.status,
       certificate: Buffer.from(certificate).toString('base64'),
