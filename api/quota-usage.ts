@@ -16,7 +16,7 @@ export type Usage = Map<string, Quantity>;
 
 const ONE = parseQuantity('1');
 /** Core resources that a quota may name without `count/`. */
-const COUNTED_BY_NAME = new Set([
+export const COUNTED_BY_NAME: ReadonlySet<string> = new Set([
   'configmaps',
   'persistentvolumeclaims',
   'replicationcontrollers',

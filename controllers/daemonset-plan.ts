@@ -1,4 +1,3 @@
-import { isDeepStrictEqual } from 'node:util';
 import type { ControllerRevision, DaemonSet, Node, Pod } from '#api/types.ts';
 import type { Action } from '#client/actions.ts';
 import type { Plan } from '#client/controller.ts';
@@ -15,6 +14,7 @@ import {
   revisionLabelOf,
   trimHistory,
 } from '#controllers/revisions.ts';
+import { isSameStatus } from '#controllers/same-status.ts';
 
 /** Most pods created or deleted by one plan. Source: upstream's BurstReplicas. */
 const MAX_BURST = 250;
@@ -309,10 +309,6 @@ export function reportDaemonSet(world: DaemonSetWorld, now: number): readonly Ac
     numberUnavailable: wanted.length - available,
     collisionCount: history.collisionCount,
   };
-  if (isDeepStrictEqual(meaning(status), meaning(set.status ?? {}))) return [];
+  if (isSameStatus(status, set.status)) return [];
   return [{ type: 'updateStatus', resource: daemonSets, object: { ...set, status } }];
 }
-
-/** The wire leaves out some zeros, so they do not count as a difference. */
-const meaning = (status: object): unknown =>
-  Object.fromEntries(Object.entries(status).filter(([, value]) => value !== 0));

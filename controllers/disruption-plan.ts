@@ -1,4 +1,3 @@
-import { isDeepStrictEqual } from 'node:util';
 import { formatTime, parseTime } from '#api/time.ts';
 import type { Pod, PodDisruptionBudget } from '#api/types.ts';
 import type { Action } from '#client/actions.ts';
@@ -6,6 +5,7 @@ import type { Plan } from '#client/controller.ts';
 import { podDisruptionBudgets } from '#client/resources.ts';
 import { resolveCount } from '#controllers/deployment-sizes.ts';
 import { isReady } from '#controllers/pods.ts';
+import { isSameStatus } from '#controllers/same-status.ts';
 
 /** An eviction that was granted must show as a deletion within this time. Source: upstream. */
 const DELETION_TIMEOUT_MS = 120_000;
@@ -44,18 +44,13 @@ export function planBudget(world: BudgetWorld, now: number): Plan {
   }
   const status = statusOf(world, disrupted, now);
   const requeue = recheckInMs === undefined ? {} : { requeueAfterMs: recheckInMs };
-  if (isDeepStrictEqual(meaning(status), meaning(budget.status ?? {}))) {
+  if (isSameStatus(status, budget.status)) {
     return { actions: said, ...requeue };
   }
   const object = { ...budget, status };
   const write: Action = { type: 'updateStatus', resource: podDisruptionBudgets, object };
   return { actions: [write, ...said], ...requeue };
 }
-
-const meaning = (status: object): unknown =>
-  Object.fromEntries(
-    Object.entries(status).filter(([, value]) => value !== 0 && !isDeepStrictEqual(value, {})),
-  );
 
 type Disrupted = { disrupted: Record<string, string>; overdue: Pod[]; recheckInMs?: number };
 

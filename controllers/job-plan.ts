@@ -20,6 +20,7 @@ import {
 } from '#controllers/job-state.ts';
 import { removeFinalizer } from '#controllers/ownership.ts';
 import { isReady } from '#controllers/pods.ts';
+import { isSameStatus } from '#controllers/same-status.ts';
 
 /** Most pods in the status at a time, so that it stays below 20 KB. */
 const MAX_UNCOUNTED = 500;
@@ -207,18 +208,10 @@ export function reportJob(world: JobWorld, outcome: Outcome, now: number): reado
 }
 
 function writeStatus(job: Job, status: Status): Action[] {
-  if (isDeepStrictEqual(meaning(status), meaning(job.status ?? {}))) return [];
+  if (isSameStatus(status, job.status)) return [];
   const said = [...announcements(job, status)];
   return [{ type: 'updateStatus', resource: jobs, object: { ...job, status } }, ...said];
 }
-
-/** The wire leaves out zeros and empty parts, so they do not count as a difference. */
-const meaning = (status: Status): unknown =>
-  Object.fromEntries(
-    Object.entries(status).filter(
-      ([, value]) => value !== 0 && !isDeepStrictEqual(value, {}) && value !== undefined,
-    ),
-  );
 
 function* announcements(job: Job, status: Status): Generator<Action> {
   for (const { type, status: value, reason = '', message = '' } of status.conditions ?? []) {

@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Kind } from '#api/kind.ts';
 import { builtinKinds } from '#api/kinds.ts';
 import { addQuantity, formatQuantity, parseQuantity, type Quantity } from '#api/quantity.ts';
-import { isCounted, usageOf } from '#api/quota-usage.ts';
+import { COUNTED_BY_NAME, isCounted, usageOf } from '#api/quota-usage.ts';
 import type { KubeObject, Pod, ResourceQuota } from '#api/types.ts';
 import type { Resource } from '#client/api.ts';
 import { cacheOf, keyText, type Plan, runController } from '#client/controller.ts';
@@ -36,15 +36,6 @@ export function kindsOf(hard: Readonly<Record<string, string>>): Counted[] {
   }
   return [...kinds.values()];
 }
-
-const COUNTED_BY_NAME = new Set([
-  'configmaps',
-  'persistentvolumeclaims',
-  'replicationcontrollers',
-  'resourcequotas',
-  'secrets',
-  'services',
-]);
 
 function kindOf(name: string): Counted {
   if (name.startsWith('count/')) {

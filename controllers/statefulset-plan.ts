@@ -18,6 +18,7 @@ import { resolveCount } from '#controllers/deployment-sizes.ts';
 import { claim } from '#controllers/ownership.ts';
 import { availableInMs, isReady, nextAvailableMs } from '#controllers/pods.ts';
 import { type History, historyOf, revisionLabelOf, trimHistory } from '#controllers/revisions.ts';
+import { isSameStatus } from '#controllers/same-status.ts';
 import {
   claimNames,
   claimOwners,
@@ -365,7 +366,7 @@ export function reportStatefulSet(world: StatefulSetWorld, now: number): readonl
     ...(conditions ? { conditions } : {}),
   };
   completeRollout(set, status);
-  if (isDeepStrictEqual(meaning(status), meaning(set.status ?? {}))) return [];
+  if (isSameStatus(status, set.status)) return [];
   const object: KubeObject = { ...set, status };
   return [{ type: 'updateStatus', resource: statefulSets, object }];
 }
@@ -379,7 +380,3 @@ function completeRollout(set: StatefulSet, status: Status): void {
   status.currentReplicas = updatedReplicas;
   status.currentRevision = status.updateRevision ?? '';
 }
-
-/** The wire leaves out some zeros, so they do not count as a difference. */
-const meaning = (status: object): unknown =>
-  Object.fromEntries(Object.entries(status).filter(([, value]) => value !== 0));
