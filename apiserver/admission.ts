@@ -8,6 +8,7 @@ import { claimResize } from '#apiserver/admission/claim-resize.ts';
 import { defaultIngressClass } from '#apiserver/admission/default-ingress-class.ts';
 import { defaultStorageClass } from '#apiserver/admission/default-storage-class.ts';
 import { defaultTolerationSeconds } from '#apiserver/admission/default-toleration-seconds.ts';
+import { deviceAdminAccess } from '#apiserver/admission/device-admin-access.ts';
 import { limitRanger } from '#apiserver/admission/limit-ranger.ts';
 import { mutatingAdmissionPolicy } from '#apiserver/admission/mutating-admission-policy.ts';
 import { mutatingWebhook } from '#apiserver/admission/mutating-webhook.ts';
@@ -39,6 +40,7 @@ export const admissionRules: readonly AdmissionRule[] = [
   storageObjectInUseProtection,
   runtimeClass,
   claimResize,
+  deviceAdminAccess,
   certificateApproval,
   certificateSigning,
   certificateSubjectRestriction,

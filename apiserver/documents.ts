@@ -10,6 +10,7 @@ import { negotiate, notAcceptable } from '#apiserver/negotiate.ts';
 import { answerObject, answerText } from '#apiserver/resource/answer.ts';
 import { methodNotAllowed } from '#apiserver/resource/verbs.ts';
 import type { RouteHandler } from '#apiserver/router.ts';
+import { nothingThere } from '#apiserver/router.ts';
 import { versionInfo } from '#apiserver/version.ts';
 
 /** What the server says about itself: version, metrics, discovery, OpenAPI. */
@@ -72,7 +73,12 @@ const discoveryRoute =
     if (info.isResource || !/^\/apis?(\/|$)/.test(info.path)) return null;
     const accept = request.headers['accept'];
     const document = discovery.document(info.path, accept);
-    if (!document) return null;
+    if (!document) {
+      // A version that a served group does not have is an answer of that group's.
+      const group = /^(\/api|\/apis\/[^/]+)\/[^/]+\/?$/.exec(info.path)?.[1];
+      if (group !== undefined && discovery.document(group)) throw nothingThere();
+      return null;
+    }
     if (info.method !== 'GET' && info.method !== 'HEAD') throw methodNotAllowed();
     return answerDocument(document, request);
   };
