@@ -178,7 +178,7 @@ test(`pods end as specified through deaths of agent, containerd and tasks (seed 
     ...readdirSync(join(node.rootDir, 'memory')),
     ...readFileSync('/proc/self/mountinfo', 'utf8')
       .split('\n')
-      .filter((line) => line.includes(join(node.rootDir, 'pods'))),
+      .filter((line) => line.includes(join(node.rootDir, 'pods/'))),
     ...cgroupsLeft(),
   ];
   await until('clean', async () => (await left().catch(() => [1])).length === 0);

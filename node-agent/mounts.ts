@@ -38,7 +38,7 @@ export async function makeShared(dir: string): Promise<void> {
   const isMounted = readFileSync('/proc/self/mountinfo', 'utf8')
     .split('\n')
     .some((line) => line.split(' ')[4] === dir);
-  if (!isMounted) await run('mount', ['--bind', dir, dir]);
+  if (!isMounted) await run('mount', ['--rbind', dir, dir]);
   await run('mount', ['--make-rshared', dir]);
 }
 
