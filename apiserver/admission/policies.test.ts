@@ -30,6 +30,9 @@ const RULES = [
   },
 ];
 
+/** Mutating policies see no deletes. */
+const CHANGES = RULES.map((rule) => ({ ...rule, operations: ['CREATE', 'UPDATE'] }));
+
 async function policy(
   family: 'validating' | 'mutating',
   spec: object,
@@ -38,7 +41,7 @@ async function policy(
   const actions = family === 'validating' ? { validationActions: ['Deny'] } : {};
   const first = await server.call('POST', `${GROUP}/${family}admissionpolicies`, {
     metadata: { name: 'p.example.com' },
-    spec: { matchConstraints: { resourceRules: RULES }, ...spec },
+    spec: { matchConstraints: { resourceRules: family === 'mutating' ? CHANGES : RULES }, ...spec },
   });
   assert.equal(first.code, 201, first.text);
   const second = await server.call('POST', `${GROUP}/${family}admissionpolicybindings`, {
