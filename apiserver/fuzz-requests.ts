@@ -72,6 +72,36 @@ const ROLE = {
   metadata: { name: 'r' },
   rules: [{ apiGroups: [''], resources: ['pods'], verbs: ['get'] }],
 };
+const DEFINITION = {
+  apiVersion: 'apiextensions.k8s.io/v1',
+  kind: 'CustomResourceDefinition',
+  metadata: { name: 'widgets.example.com' },
+  spec: {
+    group: 'example.com',
+    scope: 'Namespaced',
+    names: { plural: 'widgets', singular: 'widget', kind: 'Widget', listKind: 'WidgetList' },
+    versions: [
+      {
+        name: 'v1',
+        served: true,
+        storage: true,
+        schema: {
+          openAPIV3Schema: {
+            type: 'object',
+            properties: {
+              spec: {
+                type: 'object',
+                properties: { size: { type: 'integer', minimum: 1, default: 2 } },
+                'x-kubernetes-validations': [{ rule: 'self.size < 10' }],
+              },
+            },
+          },
+        },
+        additionalPrinterColumns: [{ name: 'Size', type: 'integer', jsonPath: '.spec.size' }],
+      },
+    ],
+  },
+};
 const REVIEW = {
   apiVersion: 'authorization.k8s.io/v1',
   kind: 'SelfSubjectAccessReview',
@@ -91,6 +121,7 @@ export const STORED: readonly { path: string; object: { metadata: { name: string
   { path: '/apis/apps/v1/namespaces/default/deployments', object: DEPLOYMENT },
   { path: '/apis/networking.k8s.io/v1/namespaces/default/networkpolicies', object: POLICY },
   { path: '/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles', object: ROLE },
+  { path: '/apis/apiextensions.k8s.io/v1/customresourcedefinitions', object: DEFINITION },
 ];
 const DOCUMENTS = [
   '/version',

@@ -22,7 +22,7 @@ import { ADMIN, startTestServer } from '#apiserver/testing.ts';
  */
 
 const SEED = Number(process.env['FUZZ_SEED'] ?? 1);
-const REQUESTS = Number(process.env['FUZZ_REQUESTS'] ?? 4_000);
+const REQUESTS = Number(process.env['FUZZ_REQUESTS'] ?? 3_000);
 /** One answer takes at most this long, on a busy machine too. */
 const ANSWER_MS = 5_000;
 const MEMORY_BYTES = 512 * 1024 * 1024;
