@@ -31,6 +31,23 @@ export function compile(schema: Schema, definitions: Definitions): Check {
 const goName = (definition: string): string => definition.split('.').slice(-2).join('.');
 const lastName = (definition: string): string => definition.slice(definition.lastIndexOf('.') + 1);
 
+/** A schema, or a boolean or list in its place. */
+const UNION = /\.JSONSchemaPropsOr(?:Array|Bool|StringArray)$/;
+
+function unionNode(name: string, definitions: Definitions): Node {
+  const schema = name.replace(/Or[A-Z]\w*$/, '');
+  return {
+    goType: goName(name),
+    zero: () => null,
+    check: (value, report) => {
+      if (value === null) return undefined;
+      return isPlainObject(value)
+        ? definitionNode(schema, definitions).check(value, report)
+        : value;
+    },
+  };
+}
+
 function definitionNode(name: string, definitions: Definitions): Node {
   let nodes = compiled.get(definitions);
   if (!nodes) {
@@ -39,7 +56,7 @@ function definitionNode(name: string, definitions: Definitions): Node {
   }
   const known = nodes.get(name);
   if (known) return known;
-  const special = specialOf(name);
+  const special = UNION.test(name) ? unionNode(name, definitions) : specialOf(name);
   if (special) {
     nodes.set(name, special);
     return special;

@@ -120,6 +120,31 @@ test('objects of a definition are served, discovered, described, and go with it'
   assert.deepEqual(itemsOf(await server.call('GET', path)), []);
 });
 
+test('unknown fields deep inside a schema are told of', async () => {
+  const answer = await server.call('POST', `${DEFINITIONS}?fieldValidation=Strict`, {
+    apiVersion: 'apiextensions.k8s.io/v1',
+    kind: 'CustomResourceDefinition',
+    metadata: { name: 'widgets.zero.example.com' },
+    spec: {
+      group: 'zero.example.com',
+      scope: 'Cluster',
+      names: { plural: 'widgets', kind: 'Widget' },
+      versions: [
+        {
+          name: 'v1',
+          served: true,
+          storage: true,
+          schema: { openAPIV3Schema: { type: 'object', items: { type: 'string', typo: 1 } } },
+        },
+      ],
+    },
+  });
+  assert.match(
+    messageOf(answer),
+    /unknown field "spec\.versions\[0\]\.schema\.openAPIV3Schema\.items\.typo"/,
+  );
+});
+
 test('a definition waits for objects that finalizers hold, and takes no new ones', async () => {
   const group = 'two.example.com';
   const { path, name } = await define(group, NUMBERS);
