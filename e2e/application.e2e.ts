@@ -170,7 +170,7 @@ metadata: { name: configured, labels: { team: shop } }
 spec:
   terminationGracePeriodSeconds: 1
   initContainers:
-  - { name: first, image: '${BUSYBOX}', command: [sh, -c, 'echo prepared > /work/note'], volumeMounts: [{ name: work, mountPath: /work }] }
+  - { name: first, image: '${BUSYBOX}', command: [sh, -c, 'echo prepared > /shared/note'], volumeMounts: [{ name: work, mountPath: /shared }] }
   containers:
   - name: main
     image: ${BUSYBOX}
@@ -182,7 +182,7 @@ spec:
     - { name: CPU, valueFrom: { resourceFieldRef: { resource: limits.cpu, divisor: 1m } } }
     resources: { limits: { cpu: 200m, memory: 64Mi } }
     volumeMounts:
-    - { name: work, mountPath: /work }
+    - { name: work, mountPath: /shared }
     - { name: settings, mountPath: /settings }
     - { name: all, mountPath: /all }
   volumes:
@@ -199,7 +199,7 @@ spec:
     await kubectl('wait --for=condition=Ready pod/configured --timeout=60s');
     const shell = (script: string) => kubectl(`exec configured -- sh -c '${script}'`);
     assert.equal(
-      await shell('echo "$colour $FLAG $PASSWORD $GREETING $CPU"; cat /work/note'),
+      await shell('echo "$colour $FLAG $PASSWORD $GREETING $CPU"; cat /shared/note'),
       'green on s3cret flag is on 200\nprepared\n',
     );
     assert.equal(await shell('cat /settings/colour /all/secret/password'), 'greens3cret');
