@@ -17,6 +17,41 @@ export function checkLabels(
   }
 }
 
+/**
+ * In and NotIn need values, Exists and DoesNotExist take none. False for any other operator, of
+ * which the caller knows what it means.
+ */
+export function checkSelectorValues(
+  errors: Errors,
+  path: string,
+  operator: string | undefined,
+  values: readonly string[],
+): boolean {
+  switch (operator) {
+    case 'In':
+    case 'NotIn':
+      if (values.length === 0) {
+        errors.push(
+          required(`${path}.values`, "must be specified when `operator` is 'In' or 'NotIn'"),
+        );
+      }
+      return true;
+    case 'Exists':
+    case 'DoesNotExist':
+      if (values.length > 0) {
+        errors.push(
+          forbidden(
+            `${path}.values`,
+            "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+          ),
+        );
+      }
+      return true;
+    default:
+      return false;
+  }
+}
+
 /** Source: metav1.LabelSelector. */
 export function checkLabelSelector(
   errors: Errors,
@@ -28,28 +63,8 @@ export function checkLabelSelector(
   for (const [i, requirement] of (selector.matchExpressions ?? []).entries()) {
     const at = `${path}.matchExpressions[${i}]`;
     const { operator, values = [], key } = requirement;
-    switch (operator) {
-      case 'In':
-      case 'NotIn':
-        if (values.length === 0) {
-          errors.push(
-            required(`${at}.values`, "must be specified when `operator` is 'In' or 'NotIn'"),
-          );
-        }
-        break;
-      case 'Exists':
-      case 'DoesNotExist':
-        if (values.length > 0) {
-          errors.push(
-            forbidden(
-              `${at}.values`,
-              "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-            ),
-          );
-        }
-        break;
-      default:
-        errors.push(invalid(`${at}.operator`, operator ?? '', 'not a valid selector operator'));
+    if (!checkSelectorValues(errors, at, operator, values)) {
+      errors.push(invalid(`${at}.operator`, operator ?? '', 'not a valid selector operator'));
     }
     checkQualifiedName(errors, `${at}.key`, key ?? '');
     for (const [j, value] of values.entries()) {

@@ -31,3 +31,10 @@ export function runTogether(
   done.catch(() => {});
   return { done };
 }
+
+/** Resolves when the signal aborts; for races that somebody else decides. */
+export const untilAborted = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener('abort', () => resolve(), { once: true });
+  });

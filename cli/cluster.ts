@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { hostname, networkInterfaces } from 'node:os';
 import { systemClock } from '#base/clock.ts';
 import type { Log } from '#base/log.ts';
-import { runTogether } from '#base/running.ts';
+import { runTogether, untilAborted } from '#base/running.ts';
 import type { ApiServer, ApiServerConfig } from '#apiserver/start.ts';
 import type { Api } from '#client/api.ts';
 import { createApi } from '#client/http-api.ts';
@@ -324,9 +324,3 @@ function apiAs(door: Door, name: string, groups: readonly string[], userAgent: s
   const user = { name, groups: [...groups, 'system:authenticated'] };
   return createApi(inProcessTransport(door, user), { userAgent });
 }
-
-const untilAborted = (signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    signal.addEventListener('abort', () => resolve(), { once: true });
-  });

@@ -1,6 +1,7 @@
 import type { Clock } from '#base/clock.ts';
 import { errorText, type Log } from '#base/log.ts';
 import type { Random } from '#base/random.ts';
+import { untilAborted } from '#base/running.ts';
 import { isStatusError } from '#api/status.ts';
 import type { Node, Pod } from '#api/types.ts';
 import type { Api } from '#client/api.ts';
@@ -251,12 +252,6 @@ async function reportGated({ api, signal, clock, log }: Scheduler, pod: Pod): Pr
 
 const isoSeconds = (clock: Clock): string =>
   new Date(clock.now()).toISOString().replace(/\.\d+Z$/, 'Z');
-
-const untilAborted = (signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    signal.addEventListener('abort', () => resolve(), { once: true });
-  });
 
 const rethrowUnlessAborted =
   (signal: AbortSignal) =>

@@ -2,7 +2,7 @@ import { duplicate, forbidden, invalid, notSupported, required } from '#api/fiel
 import type { LabelSelector, PodSpec, Toleration } from '#api/types.ts';
 import type { Errors } from '#api/validate.ts';
 import { addInvalid, checkEnum, checkQualifiedName, POSITIVE } from '#api/validate.ts';
-import { checkLabelSelector } from '#api/validate-labels.ts';
+import { checkLabelSelector, checkSelectorValues } from '#api/validate-labels.ts';
 import { isDns1123Label, isLabelValue, nameIsDnsSubdomain } from '#api/validate-names.ts';
 
 type Affinity = NonNullable<PodSpec['affinity']>;
@@ -69,39 +69,17 @@ function checkNodeRequirement(
   { key, operator, values = [] }: NodeRequirement,
   checkValues: boolean,
 ): void {
-  switch (operator) {
-    case 'In':
-    case 'NotIn':
-      if (values.length === 0) {
-        errors.push(
-          required(`${path}.values`, "must be specified when `operator` is 'In' or 'NotIn'"),
-        );
-      }
-      break;
-    case 'Exists':
-    case 'DoesNotExist':
-      if (values.length > 0) {
-        errors.push(
-          forbidden(
-            `${path}.values`,
-            "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-          ),
-        );
-      }
-      break;
-    case 'Gt':
-    case 'Lt':
-      if (values.length !== 1) {
-        errors.push(
-          required(
-            `${path}.values`,
-            "must be specified single value when `operator` is 'Lt' or 'Gt'",
-          ),
-        );
-      }
-      break;
-    default:
-      errors.push(invalid(`${path}.operator`, operator ?? '', BAD_OPERATOR));
+  if (operator === 'Gt' || operator === 'Lt') {
+    if (values.length !== 1) {
+      errors.push(
+        required(
+          `${path}.values`,
+          "must be specified single value when `operator` is 'Lt' or 'Gt'",
+        ),
+      );
+    }
+  } else if (!checkSelectorValues(errors, path, operator, values)) {
+    errors.push(invalid(`${path}.operator`, operator ?? '', BAD_OPERATOR));
   }
   checkQualifiedName(errors, `${path}.key`, key ?? '');
   if (!checkValues) return;

@@ -7,12 +7,11 @@ import { cloneJson } from '#api/json.ts';
 import { badRequestError, invalidError } from '#api/status.ts';
 import { formatTime } from '#api/time.ts';
 import type { KubeObject } from '#api/types.ts';
-import { forbiddenBy } from '#apiserver/authz/forbidden.ts';
 import type { PatchOptions } from '#apiserver/resource/patch.ts';
 import type { Updated } from '#apiserver/resource/update.ts';
 import { updateObject } from '#apiserver/resource/update.ts';
 import type { Call } from '#apiserver/resource/verbs.ts';
-import { nameObject, placeObject, placeOf } from '#apiserver/resource/verbs.ts';
+import { nameObject, placeObject, placeOf, requireCreate } from '#apiserver/resource/verbs.ts';
 
 /**
  * Server-side apply of the request's body, which may create the object.
@@ -84,25 +83,8 @@ function decodeMerged(call: Call, merged: Applied): KubeObject {
   return decoded;
 }
 
-/** Whoever may patch may not create by that: it takes the right to create. */
-function createApplied(
-  { server, kind, info, user }: Call,
-  merge: (live: KubeObject | null) => KubeObject,
-): KubeObject {
-  const attributes = {
-    user,
-    verb: 'create',
-    group: kind.group,
-    version: kind.version,
-    resource: kind.plural,
-    subresource: '',
-    namespace: info.namespace,
-    name: info.name,
-    isResource: true,
-    path: info.path,
-  };
-  const decision = server.authorizer.authorize(attributes);
-  if (decision.decision !== 'allow') throw forbiddenBy(attributes, decision);
+function createApplied(call: Call, merge: (live: KubeObject | null) => KubeObject): KubeObject {
+  requireCreate(call);
   const object = merge(null);
   delete object.metadata.resourceVersion;
   return object;
