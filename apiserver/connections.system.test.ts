@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { connect as connectTls } from 'node:tls';
 import { silentLog } from '#base/log.ts';
+import { until } from '#base/testing.ts';
 import { listen } from '#apiserver/server.ts';
 import type { TestServer } from '#apiserver/testing.ts';
 import { startTestServer } from '#apiserver/testing.ts';
@@ -19,9 +20,12 @@ import { startTestServer } from '#apiserver/testing.ts';
 const MAPS = '/api/v1/namespaces/default/configmaps';
 const MIB = 1024 * 1024;
 
-const settled = async (condition: () => boolean): Promise<void> => {
-  while (!condition()) await new Promise((resolve) => setImmediate(resolve));
-};
+/** Events in a piece of a watch's answer: each ends a line, and a line's end cannot be cut in two. */
+function linesIn(chunk: Buffer): number {
+  let lines = 0;
+  for (const byte of chunk) if (byte === 0x0a) lines++;
+  return lines;
+}
 
 function watchOn(
   session: ClientHttp2Session,
@@ -46,9 +50,7 @@ test('two thousand watches each get every event', { timeout: 60_000 }, async () 
     const startBytes = process.memoryUsage.rss();
     let delivered = 0;
     const take = (chunk: Buffer): void => {
-      for (let at = chunk.indexOf('"type"'); at >= 0; at = chunk.indexOf('"type"', at + 1)) {
-        delivered++;
-      }
+      delivered += linesIn(chunk);
     };
     const opened = sessions.flatMap((session) =>
       Array.from({ length: 200 }, () => watchOn(session, server, take)),
@@ -56,9 +58,9 @@ test('two thousand watches each get every event', { timeout: 60_000 }, async () 
     // The answer's head arrives with the watch's beginning; its first event proves the rest.
     await server.call('POST', MAPS, { metadata: { name: 'first' } });
     await Promise.all(opened);
-    await settled(() => delivered >= 2_000);
+    await until('first events', () => delivered >= 2_000);
     for (let n = 0; n < 10; n++) await server.call('POST', MAPS, { metadata: { name: `w${n}` } });
-    await settled(() => delivered >= 2_000 * 11);
+    await until('all events', () => delivered >= 2_000 * 11);
     assert.ok(process.memoryUsage.rss() - startBytes < 400 * MIB);
     const start = performance.now();
     assert.equal((await server.call('GET', `${MAPS}/first`)).code, 200);
@@ -85,8 +87,7 @@ test('a watcher that does not read is cut with 410; others see all', {
     const reader = connectHttp2(server.url, { ca: server.caPem });
     let seen = 0;
     const opened = watchOn(reader, server, (chunk) => {
-      for (let at = chunk.indexOf('"type":'); at >= 0; at = chunk.indexOf('"type":', at + 1))
-        seen++;
+      seen += linesIn(chunk);
     });
     const data = { text: 'x'.repeat(700 * 1024) };
     await server.call('POST', MAPS, { metadata: { name: 'large' }, data });
@@ -97,7 +98,7 @@ test('a watcher that does not read is cut with 410; others see all', {
       const put = await server.call('PUT', `${MAPS}/large`, { metadata: { name: 'large' }, data });
       assert.equal(put.code, 200, put.text);
     }
-    await settled(() => seen >= 61);
+    await until('all events', () => seen >= 61);
     assert.ok(process.memoryUsage.rss() - startBytes < 600 * MIB);
 
     let tail = '';
@@ -105,7 +106,7 @@ test('a watcher that does not read is cut with 410; others see all', {
       tail = (tail + chunk.toString('latin1')).slice(-1_000);
     });
     idle.resume();
-    await settled(() => tail.endsWith('0\r\n\r\n'));
+    await until('the end of the answer', () => tail.endsWith('0\r\n\r\n'));
     assert.match(tail, /"type":"ERROR".*"reason":"Expired","code":410/);
     idle.destroy();
     reader.destroy();

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { readElf } from '#base/oci/elf.ts';
 import { imageArchitecture, openImageStore } from '#base/oci/image-store.ts';
+import { until } from '#base/testing.ts';
 import { addPauseImage, PAUSE_IMAGE } from './pause.ts';
 import { pauseProgram } from './pause-program.ts';
 
@@ -18,11 +19,6 @@ function childrenOf(pid: number): string {
   return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim();
 }
 
-/** Waits for something the kernel does soon; the test runner's own timeout is the bound. */
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((done) => setImmediate(done));
-}
-
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   test(`pause waits, then exits with 0 on ${signal}`, { skip: !runs, timeout: 5_000 }, async () => {
     const file = join(dir, `pause-${signal}`);
@@ -30,7 +26,9 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     const child = spawn(file, { stdio: 'ignore' });
     const ended = new Promise((done) => child.once('exit', (code, by) => done([code, by])));
     const pid = child.pid ?? 0;
-    await until(() => /^State:\tS/m.test(readFileSync(`/proc/${pid}/status`, 'utf8')));
+    await until('the signal wait', () =>
+      /^State:\tS/m.test(readFileSync(`/proc/${pid}/status`, 'utf8')),
+    );
     child.kill(signal);
     assert.deepEqual(await ended, [0, null]);
   });
@@ -44,8 +42,8 @@ test('pause reaps children it was left with', { skip: !runs, timeout: 5_000 }, a
   const pid = shell.pid ?? 0;
   try {
     const isPause = () => readFileSync(`/proc/${pid}/cmdline`, 'utf8').startsWith(file);
-    await until(isPause);
-    await until(() => childrenOf(pid) === '');
+    await until('the pause program', isPause);
+    await until('reaped children', () => childrenOf(pid) === '');
   } finally {
     shell.kill('SIGKILL');
   }

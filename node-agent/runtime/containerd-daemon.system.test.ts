@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { until } from '#base/testing.ts';
 import { detectHost, missingForContainerd } from './containerd-config.ts';
 import {
   containerdLeftState,
@@ -27,6 +28,8 @@ import type { PodSandboxConfig } from './service.ts';
 const missing = missingForContainerd(detectHost());
 const skip = missing.length > 0 && `no containerd of our own here: ${missing.join('; ')}`;
 const dir = mkdtempSync(join(tmpdir(), 'gantry-containerd-'));
+const untilGone = (pid: number): Promise<void> =>
+  until(`the end of process ${pid}`, () => readProcess(pid) === undefined);
 const options = { dir, cniConfDir: join(dir, 'cni'), sandboxImage: PAUSE_IMAGE };
 
 after(async () => {
@@ -51,7 +54,7 @@ test('a daemon is started once, found again, healed after kill -9, and stopped',
   assert.equal((await ensureContainerd(options)).pid, first.pid, 'found without its pid file');
 
   process.kill(first.pid, 'SIGKILL');
-  while (readProcess(first.pid)) await new Promise((done) => setImmediate(done));
+  await untilGone(first.pid);
   writeFileSync(containerdPaths(dir).pidFile, `${process.pid}`);
   const second = await ensureContainerd(options);
   assert.notEqual(second.pid, first.pid);
@@ -91,7 +94,7 @@ test('state of an earlier boot is forgotten', { skip }, async () => {
   await stopContainerd(dir);
   const { pid } = await ensureContainerd(options);
   process.kill(pid, 'SIGKILL');
-  while (readProcess(pid)) await new Promise((done) => setImmediate(done));
+  await untilGone(pid);
   writeFileSync(bootFile, 'another boot');
   writeFileSync(join(stateDir, 'stale'), '');
   await ensureContainerd(options);
@@ -113,20 +116,18 @@ test('pods outlive the daemon, and end with the instance even when it is dead', 
     const isPause = ({ command, parent }: ProcessInfo): boolean =>
       command[0] === '/pause' && isShimOf(parent, first.endpoint);
     // A sandbox is ready when its process has been started, which turns into pause a bit later.
-    let before: ProcessInfo | undefined;
-    while (!before) {
-      before = listProcesses().find(isPause);
-      await new Promise((done) => setImmediate(done));
-    }
+    await until('the pause process', () => listProcesses().some(isPause));
+    const before = listProcesses().find(isPause);
+    assert.ok(before);
 
     process.kill(first.pid, 'SIGKILL');
-    while (readProcess(first.pid)) await new Promise((done) => setImmediate(done));
+    await untilGone(first.pid);
     assert.ok(readProcess(before.pid), 'the pod runs on without its daemon');
     const second = await ensureContainerd({ ...options, registries });
     assert.equal((await client.podSandboxStatus(sandbox)).state, 'SANDBOX_READY');
 
     process.kill(second.pid, 'SIGKILL');
-    while (readProcess(second.pid)) await new Promise((done) => setImmediate(done));
+    await untilGone(second.pid);
     await stopContainerd(dir);
     assert.equal(readProcess(before.pid), undefined);
     assert.equal(readFileSync('/proc/self/mountinfo', 'utf8').includes(dir), false);
