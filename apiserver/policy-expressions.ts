@@ -1,15 +1,15 @@
 import type { PolicyScope } from '#api/admissionregistration/policy-scope.ts';
 import { compileExpression, RESULTS } from '#api/admissionregistration/policy-scope.ts';
 import type { PolicySpec } from '#api/admissionregistration/policy-validate.ts';
-import { type CelType, DYN, objectType } from '#api/cel-types.ts';
-import { CelError, CelObject, type Value } from '#api/cel-values.ts';
+import { type CelType, DYN, objectType } from '#api/cel/types.ts';
+import { CelError, CelObject, type Value } from '#api/cel/values.ts';
 import {
   authorizerValue,
   type CelCheck,
   type CelDecision,
   resourceCheckValue,
-} from '#api/cel-authz.ts';
-import { type CelProgram, evaluate } from '#api/cel.ts';
+} from '#api/cel/authz.ts';
+import { type CelProgram, evaluate } from '#api/cel/cel.ts';
 import type { Kind } from '#api/kind.ts';
 import type { KubeObject } from '#api/types.ts';
 import type { AdmissionContext, AdmissionRequest } from '#apiserver/admission-rule.ts';

@@ -11,7 +11,7 @@ import {
   timestampText,
   Uint,
   type Value,
-} from '#api/cel-values.ts';
+} from '#api/cel/values.ts';
 
 /** Patches that expressions make, as JSON. Source: Kubernetes "Mutating Admission Policy". */
 

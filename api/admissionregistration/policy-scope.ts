@@ -6,7 +6,7 @@ import {
   objectType,
   opaque,
   sameType,
-} from '#api/cel-types.ts';
+} from '#api/cel/types.ts';
 import {
   BOOL,
   INT,
@@ -15,8 +15,8 @@ import {
   STRING,
   type StructTypes,
   TIMESTAMP,
-} from '#api/cel-types.ts';
-import { type CelProgram, compileCel, resultType } from '#api/cel.ts';
+} from '#api/cel/types.ts';
+import { type CelProgram, compileCel, resultType } from '#api/cel/cel.ts';
 
 /**
  * What expressions of policies and match conditions may refer to.

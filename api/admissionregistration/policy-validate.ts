@@ -11,7 +11,7 @@ import {
   FAILURE_POLICIES,
   type Matching,
 } from '#api/admissionregistration/rules-validate.ts';
-import { type CelType, DYN } from '#api/cel-types.ts';
+import { type CelType, DYN } from '#api/cel/types.ts';
 import { forbidden, invalid, notSupported, required } from '#api/field-error.ts';
 import type { LabelSelector } from '#api/types.ts';
 import { checkLabelSelector } from '#api/validate-labels.ts';

@@ -4,10 +4,10 @@ import { itemsBefore, memberBefore, NO_PATH } from '#api/apiextensions/custom-va
 import type { Correlated } from '#api/apiextensions/custom-validate.ts';
 import type { SchemaProps, ValidationRule } from '#api/apiextensions/definition-types.ts';
 import { itemSchema, valueSchema } from '#api/apiextensions/definition-types.ts';
-import type { CelProgram } from '#api/cel.ts';
-import { evaluate } from '#api/cel.ts';
-import type { CelType } from '#api/cel-types.ts';
-import { fromJson, NONE, Optional } from '#api/cel-values.ts';
+import type { CelProgram } from '#api/cel/cel.ts';
+import { evaluate } from '#api/cel/cel.ts';
+import type { CelType } from '#api/cel/types.ts';
+import { fromJson, NONE, Optional } from '#api/cel/values.ts';
 import type { FieldError } from '#api/field-error.ts';
 import { invalid } from '#api/field-error.ts';
 import { equalJson, isPlainObject } from '#api/json.ts';

@@ -1,12 +1,12 @@
 import { fieldAt } from '#api/apiextensions/schema-path.ts';
 import type { SchemaProps, ValidationRule } from '#api/apiextensions/definition-types.ts';
 import { itemSchema, valueSchema } from '#api/apiextensions/definition-types.ts';
-import type { CelProgram } from '#api/cel.ts';
-import { compileCel } from '#api/cel.ts';
-import { estimateCost } from '#api/cel-estimate.ts';
-import { schemaType } from '#api/cel-schema.ts';
-import type { CelType } from '#api/cel-types.ts';
-import { optionalOf } from '#api/cel-types.ts';
+import type { CelProgram } from '#api/cel/cel.ts';
+import { compileCel } from '#api/cel/cel.ts';
+import { estimateCost } from '#api/cel/estimate.ts';
+import { schemaType } from '#api/cel/schema.ts';
+import type { CelType } from '#api/cel/types.ts';
+import { optionalOf } from '#api/cel/types.ts';
 import type { Schema } from '#api/schema.ts';
 
 /** The expressions of `x-kubernetes-validations`, compiled. */

@@ -1,8 +1,8 @@
 import { isTextFormat, matchesFormat } from '#api/apiextensions/custom-formats.ts';
 import type { SchemaProps } from '#api/apiextensions/definition-types.ts';
 import { itemSchema, valueSchema } from '#api/apiextensions/definition-types.ts';
-import { regexOf } from '#api/cel-regex.ts';
-import { CelError } from '#api/cel-values.ts';
+import { regexOf } from '#api/cel/regex.ts';
+import { CelError } from '#api/cel/values.ts';
 import type { FieldError } from '#api/field-error.ts';
 import {
   invalid,

@@ -1,6 +1,6 @@
 import { selfType } from '#api/apiextensions/custom-programs.ts';
 import type { SchemaProps } from '#api/apiextensions/definition-types.ts';
-import type { CelType } from '#api/cel-types.ts';
+import type { CelType } from '#api/cel/types.ts';
 import type { FieldError } from '#api/field-error.ts';
 import { forbidden } from '#api/field-error.ts';
 

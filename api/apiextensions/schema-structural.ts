@@ -1,7 +1,7 @@
 import type { SchemaProps } from '#api/apiextensions/definition-types.ts';
 import { itemSchema, valueSchema } from '#api/apiextensions/definition-types.ts';
-import { regexOf } from '#api/cel-regex.ts';
-import { CelError } from '#api/cel-values.ts';
+import { regexOf } from '#api/cel/regex.ts';
+import { CelError } from '#api/cel/values.ts';
 import type { FieldError } from '#api/field-error.ts';
 import { forbidden, invalid, required } from '#api/field-error.ts';
 import { equalJson } from '#api/json.ts';

@@ -1,5 +1,5 @@
-import { compileCel, gives, resultType } from '#api/cel.ts';
-import { BOOL, DYN, mapOf, objectType, opaque, STRING } from '#api/cel-types.ts';
+import { compileCel, gives, resultType } from '#api/cel/cel.ts';
+import { BOOL, DYN, mapOf, objectType, opaque, STRING } from '#api/cel/types.ts';
 import { invalid, required, tooLong } from '#api/field-error.ts';
 import { checkAtMost } from '#api/resource/device-names.ts';
 import type { DeviceSelector } from '#api/resource/resource-types.ts';

@@ -1,5 +1,5 @@
-import { ACCUMULATOR, type Expr, type Fold } from '#api/cel-ast.ts';
-import { codePoints, REGEX_FACTOR, STRING_FACTOR } from '#api/cel-cost.ts';
+import { ACCUMULATOR, type Expr, type Fold } from '#api/cel/ast.ts';
+import { codePoints, REGEX_FACTOR, STRING_FACTOR } from '#api/cel/cost.ts';
 import {
   add,
   callEstimate,
@@ -12,10 +12,10 @@ import {
   union,
   type Node,
   type Range,
-} from '#api/cel-estimate-calls.ts';
-import type { Overload } from '#api/cel-function.ts';
-import type { CelType } from '#api/cel-types.ts';
-import type { CelProgram } from '#api/cel.ts';
+} from '#api/cel/estimate-calls.ts';
+import type { Overload } from '#api/cel/function.ts';
+import type { CelType } from '#api/cel/types.ts';
+import type { CelProgram } from '#api/cel/cel.ts';
 
 /**
  * What an expression can cost before anything is known of the values but the bounds of their schema.

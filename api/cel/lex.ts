@@ -1,4 +1,4 @@
-import type { Problem } from '#api/cel-ast.ts';
+import type { Problem } from '#api/cel/ast.ts';
 
 export type TokenKind =
   | 'IDENTIFIER'

@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module';
 import type * as re2 from 're2js';
-import { CelError } from '#api/cel-values.ts';
+import { CelError } from '#api/cel/values.ts';
 
 /** A compiled regular expression, matched in time linear in the text. */
 export type Regex = {

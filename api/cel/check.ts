@@ -1,6 +1,6 @@
-import { ACCUMULATOR, type Expr, type Fold, type Problem } from '#api/cel-ast.ts';
-import type { Functions, Overload } from '#api/cel-function.ts';
-import { regexOf } from '#api/cel-regex.ts';
+import { ACCUMULATOR, type Expr, type Fold, type Problem } from '#api/cel/ast.ts';
+import type { Functions, Overload } from '#api/cel/function.ts';
+import { regexOf } from '#api/cel/regex.ts';
 import {
   BOOL,
   BYTES,
@@ -21,9 +21,9 @@ import {
   DURATION,
   typeOf,
   UINT,
-} from '#api/cel-types.ts';
-import { type Bindings, mostGeneral, substitute, unify, unifyAll } from '#api/cel-unify.ts';
-import { CelError, durationOf, timestampOf, Uint } from '#api/cel-values.ts';
+} from '#api/cel/types.ts';
+import { type Bindings, mostGeneral, substitute, unify, unifyAll } from '#api/cel/unify.ts';
+import { CelError, durationOf, timestampOf, Uint } from '#api/cel/values.ts';
 
 /** What an expression may refer to. */
 export type Scope = {

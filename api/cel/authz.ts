@@ -1,5 +1,5 @@
-import { type Overload, overload } from '#api/cel-function.ts';
-import { CelError, Opaque, type Value } from '#api/cel-values.ts';
+import { type Overload, overload } from '#api/cel/function.ts';
+import { CelError, Opaque, type Value } from '#api/cel/values.ts';
 import { isDns1123Label, isDns1123Subdomain } from '#api/validate-names.ts';
 
 /** Authorization checks in expressions. Source: Kubernetes CEL "authorizer" library. */

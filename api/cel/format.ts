@@ -1,4 +1,4 @@
-import { doubleText } from '#api/cel-number-text.ts';
+import { doubleText } from '#api/cel/number-text.ts';
 import {
   CelError,
   CelList,
@@ -11,7 +11,7 @@ import {
   typeNameOf,
   Uint,
   type Value,
-} from '#api/cel-values.ts';
+} from '#api/cel/values.ts';
 
 /** Digits after the point where the format does not say. */
 const DEFAULT_PRECISION = 6;

@@ -1,5 +1,5 @@
-import type { Overload } from '#api/cel-function.ts';
-import { CelList, CelMap, CelObject, Opaque, Optional, type Value } from '#api/cel-values.ts';
+import type { Overload } from '#api/cel/function.ts';
+import { CelList, CelMap, CelObject, Opaque, Optional, type Value } from '#api/cel/values.ts';
 
 /** Cost of going through a text once, per character. */
 export const STRING_FACTOR = 0.1;

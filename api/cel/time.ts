@@ -1,5 +1,5 @@
-import { type Overload, overload } from '#api/cel-function.ts';
-import { CelError, type Duration, type Timestamp, type Value } from '#api/cel-values.ts';
+import { type Overload, overload } from '#api/cel/function.ts';
+import { CelError, type Duration, type Timestamp, type Value } from '#api/cel/values.ts';
 
 /** Parts of times and durations. Source: CEL "Standard definitions", "Timestamps". */
 

@@ -8,7 +8,7 @@ import {
   parametersOf,
   sameType,
   typeOf,
-} from '#api/cel-types.ts';
+} from '#api/cel/types.ts';
 
 /** What type parameters have been found to stand for, by their names. */
 export type Bindings = Map<string, CelType>;

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { DYN, INT, listOf, objectType, STRING } from '#api/cel-types.ts';
-import { estimateCost } from '#api/cel-estimate.ts';
-import { schemaType } from '#api/cel-schema.ts';
-import { CelList, Opaque, Optional, Uint } from '#api/cel-values.ts';
-import { type CelEnvironment, compileCel, evaluate } from '#api/cel.ts';
+import { DYN, INT, listOf, objectType, STRING } from '#api/cel/types.ts';
+import { estimateCost } from '#api/cel/estimate.ts';
+import { schemaType } from '#api/cel/schema.ts';
+import { CelList, Opaque, Optional, Uint } from '#api/cel/values.ts';
+import { type CelEnvironment, compileCel, evaluate } from '#api/cel/cel.ts';
 
 const environment: CelEnvironment = {
   variables: {

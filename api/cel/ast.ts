@@ -1,4 +1,4 @@
-import type { Uint } from '#api/cel-values.ts';
+import type { Uint } from '#api/cel/values.ts';
 
 /** `at` is the offset, in code points, that messages about the expression point to. */
 export type Expr = { at: number } & (

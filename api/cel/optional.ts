@@ -1,5 +1,5 @@
-import { type Overload, overload } from '#api/cel-function.ts';
-import { itemAt } from '#api/cel-std.ts';
+import { type Overload, overload } from '#api/cel/function.ts';
+import { itemAt } from '#api/cel/std.ts';
 import {
   CelError,
   CelList,
@@ -12,7 +12,7 @@ import {
   Timestamp,
   Uint,
   type Value,
-} from '#api/cel-values.ts';
+} from '#api/cel/values.ts';
 
 /** Values that may be missing. Source: cel-go "OptionalTypes". */
 

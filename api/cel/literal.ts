@@ -1,4 +1,4 @@
-import { Uint } from '#api/cel-values.ts';
+import { Uint } from '#api/cel/values.ts';
 
 const MIN_INT = -(2n ** 63n);
 const MAX_INT = 2n ** 63n - 1n;

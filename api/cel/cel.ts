@@ -1,19 +1,19 @@
-import { type Expr, renderProblem } from '#api/cel-ast.ts';
-import { checkCel, type Checked, type Scope } from '#api/cel-check.ts';
-import { authorizerFunctions } from '#api/cel-authz.ts';
-import { conversionFunctions } from '#api/cel-convert.ts';
-import { CostExceeded, planCel, type Step } from '#api/cel-eval.ts';
-import { type Functions, functionTable } from '#api/cel-function.ts';
-import { listFunctions } from '#api/cel-lists.ts';
-import { networkFunctions } from '#api/cel-net.ts';
-import { optionalFunctions } from '#api/cel-optional.ts';
-import { parseCel } from '#api/cel-parse.ts';
-import { operators } from '#api/cel-std.ts';
-import { stringFunctions } from '#api/cel-strings.ts';
-import { textKindFunctions } from '#api/cel-text-kinds.ts';
-import { timeFunctions } from '#api/cel-time.ts';
-import { type CelType, formatType, sameType, type StructTypes } from '#api/cel-types.ts';
-import { CelError, fromJson, isValue, type Value } from '#api/cel-values.ts';
+import { type Expr, renderProblem } from '#api/cel/ast.ts';
+import { checkCel, type Checked, type Scope } from '#api/cel/check.ts';
+import { authorizerFunctions } from '#api/cel/authz.ts';
+import { conversionFunctions } from '#api/cel/convert.ts';
+import { CostExceeded, planCel, type Step } from '#api/cel/eval.ts';
+import { type Functions, functionTable } from '#api/cel/function.ts';
+import { listFunctions } from '#api/cel/lists.ts';
+import { networkFunctions } from '#api/cel/net.ts';
+import { optionalFunctions } from '#api/cel/optional.ts';
+import { parseCel } from '#api/cel/parse.ts';
+import { operators } from '#api/cel/std.ts';
+import { stringFunctions } from '#api/cel/strings.ts';
+import { textKindFunctions } from '#api/cel/text-kinds.ts';
+import { timeFunctions } from '#api/cel/time.ts';
+import { type CelType, formatType, sameType, type StructTypes } from '#api/cel/types.ts';
+import { CelError, fromJson, isValue, type Value } from '#api/cel/values.ts';
 
 /**
  * The Common Expression Language as Kubernetes has it: compile once against declared variables,

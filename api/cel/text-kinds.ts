@@ -1,6 +1,6 @@
-import { uriProblem } from '#api/cel-net.ts';
-import { type Overload, overload } from '#api/cel-function.ts';
-import { CelError, CelList, NONE, Opaque, Optional, type Value } from '#api/cel-values.ts';
+import { uriProblem } from '#api/cel/net.ts';
+import { type Overload, overload } from '#api/cel/function.ts';
+import { CelError, CelList, NONE, Opaque, Optional, type Value } from '#api/cel/values.ts';
 import {
   addQuantity,
   compareQuantity,

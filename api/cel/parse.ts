@@ -1,7 +1,7 @@
-import type { Expr, MapEntry, Problem, StructField } from '#api/cel-ast.ts';
-import { escapeText, type Token, tokenize } from '#api/cel-lex.ts';
-import { intLiteral, stringLiteral, uintLiteral } from '#api/cel-literal.ts';
-import { expandMacro } from '#api/cel-macros.ts';
+import type { Expr, MapEntry, Problem, StructField } from '#api/cel/ast.ts';
+import { escapeText, type Token, tokenize } from '#api/cel/lex.ts';
+import { intLiteral, stringLiteral, uintLiteral } from '#api/cel/literal.ts';
+import { expandMacro } from '#api/cel/macros.ts';
 
 /** Nested deeper than this an expression is refused: what walks it recurses. */
 const MAX_DEPTH = 250;

@@ -1,6 +1,6 @@
 import { isIP } from 'node:net';
-import { type Overload, overload } from '#api/cel-function.ts';
-import { CelError, CelList, CelMap, Opaque, type Value } from '#api/cel-values.ts';
+import { type Overload, overload } from '#api/cel/function.ts';
+import { CelError, CelList, CelMap, Opaque, type Value } from '#api/cel/values.ts';
 
 /** Addresses and URLs. Source: Kubernetes CEL "ip", "cidr" and "url" libraries. */
 

@@ -1,4 +1,4 @@
-import { type CelType, DYN, type ObjectType } from '#api/cel-types.ts';
+import { type CelType, DYN, type ObjectType } from '#api/cel/types.ts';
 
 /**
  * Values of CEL: null, boolean, string, bigint (int), number (double), Uint8Array (bytes), and the

@@ -10,7 +10,7 @@ import {
   TypeValue,
   Uint,
   type Value,
-} from '#api/cel-values.ts';
+} from '#api/cel/values.ts';
 
 /** Whether two values are equal; numbers of different types by their size. Errors never get here. */
 export function equalValues(a: Value, b: Value): boolean {

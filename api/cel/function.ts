@@ -1,5 +1,5 @@
-import { type CelType, parametersOf, parseType, splitTypes } from '#api/cel-types.ts';
-import type { Value } from '#api/cel-values.ts';
+import { type CelType, parametersOf, parseType, splitTypes } from '#api/cel/types.ts';
+import type { Value } from '#api/cel/values.ts';
 
 /** One way to call a function. */
 export type Overload = {

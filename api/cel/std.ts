@@ -1,5 +1,5 @@
-import { compareValues, equalValues } from '#api/cel-equal.ts';
-import { type Overload, overload } from '#api/cel-function.ts';
+import { compareValues, equalValues } from '#api/cel/equal.ts';
+import { type Overload, overload } from '#api/cel/function.ts';
 import {
   CelError,
   CelList,
@@ -10,7 +10,7 @@ import {
   Timestamp,
   Uint,
   type Value,
-} from '#api/cel-values.ts';
+} from '#api/cel/values.ts';
 
 /** The operators. Source: CEL language definition, "Standard definitions". */
 

@@ -1,4 +1,4 @@
-import { BOOL, type CelType, DOUBLE, INT, type ObjectType, STRING } from '#api/cel-types.ts';
+import { BOOL, type CelType, DOUBLE, INT, type ObjectType, STRING } from '#api/cel/types.ts';
 import { type Definitions, resolve, type Schema } from '#api/schema.ts';
 
 /** No request is larger: it bounds every value that a schema leaves unbounded. Source: upstream. */

@@ -1,4 +1,4 @@
-import { ACCUMULATOR, type Expr, type Fold } from '#api/cel-ast.ts';
+import { ACCUMULATOR, type Expr, type Fold } from '#api/cel/ast.ts';
 
 type Expansion = { expr: Expr } | { at: number; message: string };
 type Macro = (build: Builder, target: Expr, args: readonly Expr[]) => Expansion;

@@ -1,8 +1,8 @@
-import { ACCUMULATOR, type Expr, type Fold } from '#api/cel-ast.ts';
-import type { Checked } from '#api/cel-check.ts';
-import { callCost } from '#api/cel-cost.ts';
-import type { Overload } from '#api/cel-function.ts';
-import type { CelType, StructTypes } from '#api/cel-types.ts';
+import { ACCUMULATOR, type Expr, type Fold } from '#api/cel/ast.ts';
+import type { Checked } from '#api/cel/check.ts';
+import { callCost } from '#api/cel/cost.ts';
+import type { Overload } from '#api/cel/function.ts';
+import type { CelType, StructTypes } from '#api/cel/types.ts';
 import {
   CelError,
   CelList,
@@ -16,7 +16,7 @@ import {
   TypeValue,
   Uint,
   type Value,
-} from '#api/cel-values.ts';
+} from '#api/cel/values.ts';
 
 /** One evaluation. */
 export type Frame = {

@@ -1,7 +1,7 @@
-import type { Expr } from '#api/cel-ast.ts';
-import { FORMAT_REGEX, REGEX_FACTOR, STRING_FACTOR } from '#api/cel-cost.ts';
-import type { Overload } from '#api/cel-function.ts';
-import type { CelType } from '#api/cel-types.ts';
+import type { Expr } from '#api/cel/ast.ts';
+import { FORMAT_REGEX, REGEX_FACTOR, STRING_FACTOR } from '#api/cel/cost.ts';
+import type { Overload } from '#api/cel/function.ts';
+import type { CelType } from '#api/cel/types.ts';
 
 /** Estimates of what calls of the libraries can cost. Source: k8s.io/apiserver/pkg/cel/library. */
 

@@ -1,8 +1,8 @@
-import { codePoints } from '#api/cel-cost.ts';
-import { formatText } from '#api/cel-format.ts';
-import { type Overload, overload } from '#api/cel-function.ts';
-import { regexOf } from '#api/cel-regex.ts';
-import { CelError, CelList, type Value } from '#api/cel-values.ts';
+import { codePoints } from '#api/cel/cost.ts';
+import { formatText } from '#api/cel/format.ts';
+import { type Overload, overload } from '#api/cel/function.ts';
+import { regexOf } from '#api/cel/regex.ts';
+import { CelError, CelList, type Value } from '#api/cel/values.ts';
 
 /** Text. Source: cel-go "Strings" version 2; Kubernetes CEL "regex" library. */
 

@@ -1,8 +1,8 @@
-import { codePoints } from '#api/cel-cost.ts';
-import { type Overload, overload } from '#api/cel-function.ts';
-import { doubleText } from '#api/cel-number-text.ts';
-import { regexOf } from '#api/cel-regex.ts';
-import { int, uint } from '#api/cel-std.ts';
+import { codePoints } from '#api/cel/cost.ts';
+import { type Overload, overload } from '#api/cel/function.ts';
+import { doubleText } from '#api/cel/number-text.ts';
+import { regexOf } from '#api/cel/regex.ts';
+import { int, uint } from '#api/cel/std.ts';
 import {
   CelError,
   type CelList,
@@ -19,7 +19,7 @@ import {
   TypeValue,
   Uint,
   type Value,
-} from '#api/cel-values.ts';
+} from '#api/cel/values.ts';
 
 /** Conversions, sizes, and what the standard has for text. Source: CEL "Standard definitions". */
 

@@ -1,7 +1,7 @@
-import { compareValues, equalValues } from '#api/cel-equal.ts';
-import { type Overload, overload } from '#api/cel-function.ts';
-import { int } from '#api/cel-std.ts';
-import { CelError, CelList, Duration, Uint, type Value } from '#api/cel-values.ts';
+import { compareValues, equalValues } from '#api/cel/equal.ts';
+import { type Overload, overload } from '#api/cel/function.ts';
+import { int } from '#api/cel/std.ts';
+import { CelError, CelList, Duration, Uint, type Value } from '#api/cel/values.ts';
 
 /** Lists and sets. Source: Kubernetes CEL "lists" library; cel-go "Lists" 3 and "Sets". */
 
