@@ -3,7 +3,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { defaultNodeIp } from '#cli/cluster.ts';
 import { writeSettings } from '#cli/data-dir.ts';
-import { type Output, run, type RunOptions } from '#e2e/processes.ts';
+import { dataDirPrefix, type Output, run, type RunOptions } from '#e2e/processes.ts';
 
 const root = join(import.meta.dirname, '..');
 const gantryProgram = join(root, 'gantry');
@@ -66,7 +66,7 @@ const NODE_NETWORK = [
 export async function layOutCluster(
   options: { upFlags?: readonly string[] } = {},
 ): Promise<TestCluster> {
-  const dataDir = mkdtempSync('/tmp/gantry-e2e-');
+  const dataDir = mkdtempSync(join('/tmp', dataDirPrefix(process.pid)));
   writeSettings(dataDir, { networkName: NETWORK_NAME });
   const [apiPort, agentPort] = [await freePort(), await freePort()];
   const kubeconfig = join(dataDir, 'admin.kubeconfig');

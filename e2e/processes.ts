@@ -10,6 +10,9 @@ export type RunOptions = {
   timeoutMs?: number;
 };
 
+/** Begins the names of clusters' data directories in /tmp: the test process that made them is in it. */
+export const dataDirPrefix = (pid: number): string => `gantry-e2e-${pid}-`;
+
 /** Runs a program to its end; never throws for an exit code. */
 export async function run(
   program: string,
