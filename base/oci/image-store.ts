@@ -8,12 +8,12 @@ import {
   renameSync,
   rmSync,
   statSync,
-  writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
+import { writeAtomic } from '#base/atomic-file.ts';
 import { type TarEntry, tarStream } from './tar.ts';
 
 /** Source: OCI image specification, "Content Descriptors". */
@@ -248,13 +248,6 @@ function manifestType(file: string): string | undefined {
 
 function sha256(text: string): string {
   return createHash('sha256').update(text).digest('hex');
-}
-
-/** A reader sees the old file or the new one, never a part. */
-function writeAtomic(file: string, content: string | Uint8Array): void {
-  const partial = `${file}.${randomUUID()}`;
-  writeFileSync(partial, content);
-  renameSync(partial, file);
 }
 
 function readIfThere(file: string): string | undefined {

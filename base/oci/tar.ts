@@ -7,8 +7,14 @@ export type TarEntry = {
   mode?: number;
   uid?: number;
   gid?: number;
+  /** Extended attributes by full name (`security.capability`), raw bytes. */
+  xattrs?: Readonly<Record<string, Uint8Array>>;
 } & (
   | { type: 'directory' }
+  | { type: 'char' | 'block'; major: number; minor: number }
+  | { type: 'fifo' }
+  /** Another name of a member before it. */
+  | { type: 'hardlink'; target: string }
   | { type: 'symlink'; target: string }
   | { type: 'file'; content: Uint8Array }
   /** Read when written; `sizeBytes` must be its size then. */
@@ -49,21 +55,35 @@ function withParents(entries: readonly TarEntry[]): TarEntry[] {
 
 function* headersOf(entry: TarEntry): Generator<Uint8Array> {
   const name = entry.type === 'directory' ? `${entry.path}/` : entry.path;
-  const target = entry.type === 'symlink' ? entry.target : '';
-  const records: string[] = [];
+  const target = entry.type === 'symlink' || entry.type === 'hardlink' ? entry.target : '';
+  const records: Uint8Array[] = [];
   if (Buffer.byteLength(name) > 100) records.push(paxRecord('path', name));
   if (Buffer.byteLength(target) > 100) records.push(paxRecord('linkpath', target));
+  for (const [key, value] of Object.entries(entry.xattrs ?? {}))
+    records.push(paxRecord(`SCHILY.xattr.${key}`, value));
   if (records.length > 0) {
-    const content = Buffer.from(records.join(''));
+    const content = Buffer.concat(records);
     yield header({ name: 'pax', type: 'x', mode: 0o644, size: content.length });
     yield* padded(content);
   }
   const { mode = entry.type === 'directory' ? 0o755 : 0o644, uid = 0, gid = 0 } = entry;
-  const typeFlag = { directory: '5', symlink: '2', file: '0', copy: '0' }[entry.type];
+  const typeFlag = TYPE_FLAGS[entry.type];
   const linkMode = entry.type === 'symlink' ? 0o777 : mode;
   const size = sizeOf(entry);
-  yield header({ name, type: typeFlag, mode: linkMode, uid, gid, size, target });
+  const device = 'major' in entry ? { major: entry.major, minor: entry.minor } : {};
+  yield header({ name, type: typeFlag, mode: linkMode, uid, gid, size, target, ...device });
 }
+
+const TYPE_FLAGS: Record<TarEntry['type'], string> = {
+  file: '0',
+  copy: '0',
+  hardlink: '1',
+  symlink: '2',
+  char: '3',
+  block: '4',
+  directory: '5',
+  fifo: '6',
+};
 
 function sizeOf(entry: TarEntry): number {
   if (entry.type === 'file') return entry.content.length;
@@ -71,12 +91,11 @@ function sizeOf(entry: TarEntry): number {
 }
 
 /** A pax record carries its own length, digits included. */
-function paxRecord(key: string, value: string): string {
-  const rest = ` ${key}=${value}\n`;
-  let length = Buffer.byteLength(rest);
-  while (`${length}`.length + Buffer.byteLength(rest) !== length)
-    length = `${length}`.length + Buffer.byteLength(rest);
-  return `${length}${rest}`;
+function paxRecord(key: string, value: string | Uint8Array): Uint8Array {
+  const rest = Buffer.concat([Buffer.from(` ${key}=`), Buffer.from(value), Buffer.from('\n')]);
+  let length = rest.length;
+  while (`${length}`.length + rest.length !== length) length = `${length}`.length + rest.length;
+  return Buffer.concat([Buffer.from(`${length}`), rest]);
 }
 
 type Header = {
@@ -87,9 +106,12 @@ type Header = {
   gid?: number;
   size: number;
   target?: string;
+  major?: number;
+  minor?: number;
 };
 
-function header({ name, type, mode, uid = 0, gid = 0, size, target = '' }: Header): Uint8Array {
+function header(member: Header): Uint8Array {
+  const { name, type, mode, uid = 0, gid = 0, size, target = '', major = 0, minor = 0 } = member;
   if (size > MAX_SIZE) throw new Error(`${name}: too large for a layer (${size} bytes)`);
   const block = Buffer.alloc(BLOCK);
   const put = (text: string, offset: number, length: number): void => {
@@ -105,8 +127,8 @@ function header({ name, type, mode, uid = 0, gid = 0, size, target = '' }: Heade
   put(type, 156, 1);
   put(target, 157, 100);
   put('ustar\x0000', 257, 8);
-  put(octal(0, 7), 329, 8);
-  put(octal(0, 7), 337, 8);
+  put(octal(major, 7), 329, 8);
+  put(octal(minor, 7), 337, 8);
   const sum = block.reduce((total, byte) => total + byte, 0);
   put(`${octal(sum, 6)}\0 `, 148, 8);
   return block;
