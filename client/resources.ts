@@ -5,6 +5,9 @@ import type {
   ConfigMap,
   ControllerRevision,
   CronJob,
+  CSIDriver,
+  CSINode,
+  CSIStorageCapacity,
   DaemonSet,
   Deployment,
   Endpoints,
@@ -33,6 +36,7 @@ import type {
   ServiceAccount,
   StatefulSet,
   StorageClass,
+  VolumeAttachment,
 } from '#api/types.ts';
 
 function namespaced<T extends KubeObject>(
@@ -97,6 +101,21 @@ export const storageClasses = clusterWide<StorageClass>(
   'v1',
   'storageclasses',
   'StorageClass',
+);
+
+export const csiDrivers = clusterWide<CSIDriver>('storage.k8s.io', 'v1', 'csidrivers', 'CSIDriver');
+export const csiNodes = clusterWide<CSINode>('storage.k8s.io', 'v1', 'csinodes', 'CSINode');
+export const csiStorageCapacities = namespaced<CSIStorageCapacity>(
+  'storage.k8s.io',
+  'v1',
+  'csistoragecapacities',
+  'CSIStorageCapacity',
+);
+export const volumeAttachments = clusterWide<VolumeAttachment>(
+  'storage.k8s.io',
+  'v1',
+  'volumeattachments',
+  'VolumeAttachment',
 );
 
 export const deployments = namespaced<Deployment>('apps', 'v1', 'deployments', 'Deployment');

@@ -7,6 +7,7 @@ import { type PodContainer, graceOf, specHash } from '#node-agent/pod-observatio
 import { NOTE } from '#node-agent/pod-runtimes.ts';
 import {
   type ContainerConfig,
+  type Device,
   type Image,
   LABEL,
   type Mount,
@@ -25,6 +26,7 @@ export type ContainerRequest = {
   image: Image;
   env: readonly EnvVar[];
   volumeMounts: readonly Mount[];
+  devices: readonly Device[];
   /** Id of the container an ephemeral one joins. */
   target?: string | undefined;
 };
@@ -45,7 +47,7 @@ export function containerConfig(request: ContainerRequest, facts: Facts): Contai
     workingDir: spec.workingDir ?? '',
     envs: [...env],
     mounts: [...request.volumeMounts, ...agentMounts(pod, spec, attempt, facts)],
-    devices: [],
+    devices: [...request.devices],
     labels: {
       [LABEL.podName]: identity.name,
       [LABEL.podNamespace]: identity.namespace,

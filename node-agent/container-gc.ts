@@ -38,8 +38,16 @@ export async function sweep({ services, isWanted }: Omit<GarbageOptions, 'clock'
   const { paths, volumes, cgroups } = services;
   for (const uid of namesIn(paths.podsDir, volumes.memoryDir)) {
     if (isWanted(uid) || services.runtimes.get(uid).sandboxes.length > 0) continue;
-    await releaseVolumes(uid, volumes);
-    await rm(join(paths.podsDir, uid), { recursive: true, force: true });
+    try {
+      await releaseVolumes(uid, volumes);
+      await rm(join(paths.podsDir, uid), { recursive: true, force: true });
+    } catch (error) {
+      // A driver that is away must not keep the others from being cleaned up.
+      services.log.warn('could not release the volumes of a pod that is gone', {
+        uid,
+        error: errorText(error),
+      });
+    }
   }
   for (const name of namesIn(paths.logsDir)) {
     const uid = name.split('_').at(-1) ?? '';

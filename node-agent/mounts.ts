@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { lstatSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
-import { unmountBelow } from '#node-agent/runtime/containerd-processes.ts';
+import { mountsBelow, unmountBelow } from '#node-agent/runtime/containerd-processes.ts';
 
 const run = promisify(execFile);
 
@@ -14,6 +14,13 @@ export function isMountPoint(dir: string): boolean {
     return false;
   }
 }
+
+/** Mount points at or below `dir`, first mounted first. */
+export const mountsIn = (dir: string): string[] =>
+  mountsBelow(readFileSync('/proc/self/mountinfo', 'utf8'), [dir]);
+
+/** True when something is mounted at `dir` itself, be it of the same file system (a bind mount). */
+export const isMounted = (dir: string): boolean => mountsIn(dir).includes(dir);
 
 /** Mounts a tmpfs, unless something is mounted there. Throws with mount's own words. */
 export async function mountTmpfs(
@@ -35,10 +42,7 @@ export async function mountTmpfs(
  * propagation need. Safe to repeat. Throws with mount's own words.
  */
 export async function makeShared(dir: string): Promise<void> {
-  const isMounted = readFileSync('/proc/self/mountinfo', 'utf8')
-    .split('\n')
-    .some((line) => line.split(' ')[4] === dir);
-  if (!isMounted) await run('mount', ['--rbind', dir, dir]);
+  if (!isMounted(dir)) await run('mount', ['--rbind', dir, dir]);
   await run('mount', ['--make-rshared', dir]);
 }
 

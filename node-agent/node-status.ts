@@ -38,6 +38,8 @@ export type NodeReporterOptions = {
   /** Why pods cannot run now; undefined when they can. */
   notReady: () => Promise<string | undefined>;
   images: () => Promise<Image[]>;
+  /** Volumes that must not be detached, and who waits for the API to know of them. */
+  volumes: { volumesInUse(): string[]; reported(names: readonly string[]): void };
 };
 
 /** Registers the node and keeps its status true. */
@@ -47,6 +49,7 @@ export class NodeReporter {
   #sentAtMs = 0;
   #node: Node | undefined;
   #wake: () => void = () => {};
+  #poked = false;
 
   constructor(options: NodeReporterOptions) {
     this.#options = options;
@@ -54,6 +57,7 @@ export class NodeReporter {
 
   /** Something changed: report now, not at the next look. */
   poke(): void {
+    this.#poked = true;
     this.#wake();
   }
 
@@ -107,6 +111,7 @@ export class NodeReporter {
     const { clock, log, nodeName } = this.#options;
     let failures = 0;
     while (!signal.aborted) {
+      this.#poked = false;
       try {
         const ready = await this.#report();
         failures = 0;
@@ -117,6 +122,7 @@ export class NodeReporter {
         if (isStatusError(error, 'NotFound')) await this.register(signal).catch(() => undefined);
         log.warn('could not report the node status', { node: nodeName, error: errorText(error) });
       }
+      if (this.#poked && failures === 0) continue; // something changed meanwhile
       const woken = new Promise<void>((resolve) => (this.#wake = resolve));
       const timer = new AbortController();
       const until = AbortSignal.any([signal, timer.signal]);
@@ -130,9 +136,12 @@ export class NodeReporter {
     const { api, nodeName, clock } = this.#options;
     const status = await this.#status(this.#sent);
     const ready = status?.conditions?.find((c) => c.type === 'Ready')?.status === 'True';
+    const inUse = status?.volumesInUse ?? [];
     const due = clock.now() - this.#sentAtMs >= REPEAT_MS;
-    if (!due && isDeepStrictEqual(withoutHeartbeat(status), withoutHeartbeat(this.#sent)))
+    if (!due && isDeepStrictEqual(withoutHeartbeat(status), withoutHeartbeat(this.#sent))) {
+      this.#options.volumes.reported(inUse);
       return ready;
+    }
     // A strategic merge leaves capacity keys and conditions of others alone.
     const body = { status: { ...status, images: [...(status?.images ?? [])] } };
     await api.patch(
@@ -141,13 +150,14 @@ export class NodeReporter {
       { type: 'strategic', body },
       { subresource: 'status' },
     );
+    this.#options.volumes.reported(inUse);
     this.#sent = status;
     this.#sentAtMs = clock.now();
     return ready;
   }
 
   async #status(before: Node['status'] | undefined): Promise<Node['status']> {
-    const { nodeName, ips, port, capacity, info, images } = this.#options;
+    const { nodeName, ips, port, capacity, info, images, volumes } = this.#options;
     const list = await images().catch((): Image[] => []);
     return {
       addresses: [
@@ -166,6 +176,7 @@ export class NodeReporter {
           sizeBytes: image.size,
         })),
       nodeInfo: info,
+      volumesInUse: volumes.volumesInUse(),
     };
   }
 

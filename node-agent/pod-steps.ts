@@ -35,6 +35,7 @@ import {
 } from '#node-agent/pod-observation.ts';
 import type { PodStep } from '#node-agent/pod-plan.ts';
 import {
+  containerDevices,
   containerMounts,
   prepareVolumes,
   type ReadyVolume,
@@ -43,11 +44,14 @@ import {
 import { qosClass } from '#node-agent/qos.ts';
 import { type Image, isRuntimeError, type PodSandboxConfig } from '#node-agent/runtime/service.ts';
 import { sandboxConfig } from '#node-agent/sandbox-config.ts';
+import { NotYetError } from '#node-agent/volume-type.ts';
 
 const SANDBOX_BACKOFF = { initialMs: 1_000, maxMs: 60_000 };
 /** A pod that waits for the network is woken when it is there; this is the safety net. */
 const NETWORK_RETRY_MS = 1_000;
 const VOLUME_BACKOFF = { initialMs: 500, maxMs: 30_000 };
+/** Waiting for others (binding, attaching) is told once it takes longer than usual: some 15 s. */
+const QUIET_TRIES = 5;
 const START_BACKOFF = { initialMs: 2_000, maxMs: 20_000 };
 /** Removing a cgroup right after its last process ended can take the kernel a moment. */
 const CGROUP_TRIES = 20;
@@ -149,7 +153,8 @@ export async function mountVolumes(ctx: StepContext): Promise<void> {
     memory.volumeFailures++;
     const retryAtMs = services.clock.now() + backoffMs(memory.volumeFailures, VOLUME_BACKOFF);
     memory.volumes = { state: 'failed', reason: 'FailedMount', message, retryAtMs };
-    warn(ctx, 'FailedMount', message);
+    const isEarly = error instanceof NotYetError && memory.volumeFailures <= QUIET_TRIES;
+    if (!isEarly) warn(ctx, 'FailedMount', message);
   }
 }
 
@@ -228,7 +233,12 @@ export async function removeSandbox(
 export async function release(ctx: StepContext): Promise<void> {
   const { services, memory, pod, signal } = ctx;
   const { uid } = identityOf(pod);
-  await releaseVolumes(uid, services.volumes);
+  try {
+    await releaseVolumes(uid, services.volumes);
+  } catch (error) {
+    warn(ctx, 'FailedUnmount', `UnmountVolume.TearDown failed: ${errorText(error)}`);
+    throw error;
+  }
   services.volumes.forget(uid);
   memory.volumes = { state: 'absent' };
   for (let tries = 1; services.cgroups && !services.cgroups.remove(uid); tries++) {
@@ -359,13 +369,14 @@ async function prepareContainer(ctx: StepContext, step: Step<'start-container'>)
     new Map(env.map(({ key, value }) => [key, value])),
     services.features,
   );
+  const devices = containerDevices(spec, memory.readyVolumes);
   const file = terminationFile(services.paths, { uid, name: spec.name, attempt });
   await mkdir(dirname(file), { recursive: true, mode: 0o750 });
   await writeFile(file, '');
   await chmod(file, 0o666); // any user of the container may leave its last words
   const target = targetOf(ctx, container);
   const config = containerConfig(
-    { pod, container, attempt, restartDelayMs, image, env, volumeMounts, target },
+    { pod, container, attempt, restartDelayMs, image, env, volumeMounts, devices, target },
     services,
   );
   const sandbox: PodSandboxConfig = sandboxConfig(pod, 0, services);

@@ -11,11 +11,15 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { systemClock } from '#base/clock.ts';
+import { silentLog } from '#base/log.ts';
 import type { ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod } from '#api/types.ts';
+import { createApi } from '#client/http-api.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
+import { CsiVolumes } from '#node-agent/csi/csi-volumes.ts';
 import type { DownwardSource } from '#node-agent/downward-api.ts';
 import { isMountPoint } from '#node-agent/mounts.ts';
-import { podPaths } from '#node-agent/pod-files.ts';
+import { type PodPaths, podPaths } from '#node-agent/pod-files.ts';
 import {
   containerMounts,
   prepareVolumes,
@@ -46,7 +50,26 @@ const services: VolumeServices = {
     persistentVolume: async (name) => persistent.get(name),
   },
   tokens: { token: async (_, audience) => `token-for-${audience ?? 'api'}` },
+  csi: noDrivers(podPaths(root)),
 };
+
+function noDrivers(paths: PodPaths): CsiVolumes {
+  return new CsiVolumes({
+    nodeName: 'n',
+    rootDir: root,
+    paths,
+    clock: systemClock,
+    log: silentLog,
+    objects: () => services.objects,
+    tokens: { token: () => Promise.reject(new Error('no tokens here')) },
+    driver: () => undefined,
+    driverObject: () => undefined,
+    api: createApi(
+      { request: () => Promise.reject(new Error('no API here')), close: () => Promise.resolve() },
+      { userAgent: 'test' },
+    ),
+  });
+}
 
 let serial = 0;
 function podWith(volumes: Pod['spec']['volumes'], context?: Pod['spec']['securityContext']): Pod {

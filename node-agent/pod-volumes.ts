@@ -1,18 +1,20 @@
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { mkdir, realpath, rm, stat } from 'node:fs/promises';
 import { join, normalize } from 'node:path';
 import type { Container, Pod, Volume } from '#api/types.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
 import type { DownwardSource } from '#node-agent/downward-api.ts';
 import { expand } from '#node-agent/env-vars.ts';
-import { unmountAll } from '#node-agent/mounts.ts';
+import type { CsiVolumes } from '#node-agent/csi/csi-volumes.ts';
+import { mountsIn, unmountAll } from '#node-agent/mounts.ts';
 import { podDir, type PodPaths, volumeDir } from '#node-agent/pod-files.ts';
-import type { Mount, RuntimeFeatures } from '#node-agent/runtime/service.ts';
-import type {
-  PodTokens,
-  ReferencedObjects,
-  VolumeContext,
-  VolumeType,
+import type { Device, Mount, RuntimeFeatures } from '#node-agent/runtime/service.ts';
+import {
+  NotYetError,
+  type PodTokens,
+  type ReferencedObjects,
+  type VolumeContext,
+  type VolumeType,
 } from '#node-agent/volume-type.ts';
 import { volumeTypes } from '#node-agent/volumes.ts';
 
@@ -22,9 +24,10 @@ export type VolumeServices = {
   memoryDir: string | undefined;
   objects: ReferencedObjects;
   tokens: PodTokens;
+  csi: CsiVolumes;
 };
 
-/** A prepared volume. */
+/** A prepared volume: a path of the host, for a block volume that of a device. */
 export type ReadyVolume = { path: string; readOnly: boolean };
 
 function typeOf(volume: Volume): VolumeType {
@@ -39,36 +42,42 @@ function contextOf(
   volume: Volume,
   type: VolumeType,
   services: VolumeServices,
-  downward: DownwardSource,
+  rest: Pick<VolumeContext, 'downward' | 'refresh'>,
 ): VolumeContext {
   const uid = pod.metadata.uid ?? '';
-  const { paths, memoryDir, objects, tokens } = services;
+  const { paths, memoryDir, objects, tokens, csi } = services;
   const dir =
     type.inMemory && memoryDir
       ? join(memoryDir, uid, type.plugin, volume.name)
       : volumeDir(paths, uid, type.plugin, volume.name);
   const localDir = join(paths.podsDir, '..', 'local-volumes');
-  return { pod, volume, dir, localDir, objects, tokens, downward };
+  return { pod, volume, dir, localDir, objects, tokens, csi, ...rest };
 }
 
-/** Makes all volumes of a pod, or brings them up to date. Throws an Error that names the volume. */
+/**
+ * Makes all volumes of a pod; with `refresh` brings those up to date that follow something.
+ * Throws an Error that names the volume.
+ */
 export async function prepareVolumes(
   pod: Pod,
   services: VolumeServices,
   downward: DownwardSource,
+  { refresh = false }: { refresh?: boolean } = {},
 ): Promise<Map<string, ReadyVolume>> {
+  const wanted = (pod.spec.volumes ?? []).filter((volume) => !refresh || typeOf(volume).live);
   const prepared = await Promise.all(
-    (pod.spec.volumes ?? []).map(async (volume): Promise<[string, ReadyVolume]> => {
+    wanted.map(async (volume): Promise<[string, ReadyVolume]> => {
       const type = typeOf(volume);
       try {
-        const path = await type.prepare(contextOf(pod, volume, type, services, downward));
+        const context = contextOf(pod, volume, type, services, { downward, refresh });
+        const path = await type.prepare(context);
         const readOnly = type.readOnly || volume.persistentVolumeClaim?.readOnly === true;
         return [volume.name, { path, readOnly }];
       } catch (error) {
         const text = error instanceof Error ? error.message : String(error);
-        throw new Error(`MountVolume.SetUp failed for volume "${volume.name}" : ${text}`, {
-          cause: error,
-        });
+        const message = `MountVolume.SetUp failed for volume "${volume.name}" : ${text}`;
+        if (error instanceof NotYetError) throw new NotYetError(message);
+        throw new Error(message, { cause: error });
       }
     }),
   );
@@ -82,12 +91,22 @@ export const hasLiveVolumes = (pod: Pod): boolean =>
 /** Unmounts and removes a pod's volumes. What a hostPath points to is not touched. */
 export async function releaseVolumes(
   uid: string,
-  { paths, memoryDir }: Pick<VolumeServices, 'paths' | 'memoryDir'>,
+  { paths, memoryDir, csi }: Pick<VolumeServices, 'paths' | 'memoryDir' | 'csi'>,
 ): Promise<void> {
-  const volumes = join(podDir(paths, uid), 'volumes');
-  await unmountAll(volumes);
-  await rm(volumes, { recursive: true, force: true });
+  await csi.releasePod(uid);
+  for (const folder of ['volumes', 'volumeDevices', 'volume-subpaths']) {
+    const dir = join(podDir(paths, uid), folder);
+    await unmountAll(dir);
+    await removeUnmounted(dir);
+  }
   if (memoryDir) await rm(join(memoryDir, uid), { recursive: true, force: true });
+}
+
+/** What is still mounted would be removed with the data behind it. */
+async function removeUnmounted(dir: string): Promise<void> {
+  const [left] = mountsIn(dir);
+  if (left) throw new Error(`${left} is still mounted`);
+  await rm(dir, { recursive: true, force: true });
 }
 
 const PROPAGATION = {
@@ -123,6 +142,21 @@ export async function containerMounts(
     });
   }
   return mounts;
+}
+
+/** The block devices of one container. Throws ConfigError when one is not there. */
+export function containerDevices(
+  container: Container,
+  volumes: ReadonlyMap<string, ReadyVolume>,
+): Device[] {
+  return (container.volumeDevices ?? []).map(({ name, devicePath }) => {
+    const volume = volumes.get(name);
+    if (!volume) throw new ConfigError(`volume "${name}" is not mapped`);
+    const { path, readOnly } = volume;
+    if (!statSync(path, { throwIfNoEntry: false })?.isBlockDevice())
+      throw new ConfigError(`volumeDevice "${name}": ${path} is not a block device`);
+    return { containerPath: devicePath, hostPath: path, permissions: readOnly ? 'r' : 'mrw' };
+  });
 }
 
 /** The runtime would make a missing path; that has to be seen as what it is. */

@@ -58,6 +58,7 @@ export class PodWorker {
   #told = new Set<string>();
   #referenceChanged = false;
   #refreshAgain = false;
+  #mounting = false;
   #allocation: Allocation;
   #pending: ResizePending | undefined;
   #refreshing: Promise<void> | undefined;
@@ -169,6 +170,15 @@ export class PodWorker {
     this.wake();
   }
 
+  /** What its volumes waited for may be done: they are tried again at once. */
+  volumesMayBeReady(): void {
+    const { volumes } = this.#memory;
+    if (volumes.state !== 'failed' && !this.#mounting) return;
+    this.#referenceChanged = true;
+    if (volumes.state === 'failed') this.#memory.volumes = { ...volumes, retryAtMs: 0 };
+    this.wake();
+  }
+
   /** Brings the content of live volumes up to date. One refresh at a time. */
   refreshVolumes(): Promise<void> {
     this.#refreshAgain = true;
@@ -183,7 +193,9 @@ export class PodWorker {
         return;
       const { volumes, log } = this.#services;
       try {
-        await prepareVolumes(this.#pod, volumes, steps.downwardOf(this.#context()));
+        await prepareVolumes(this.#pod, volumes, steps.downwardOf(this.#context()), {
+          refresh: true,
+        });
       } catch (error) {
         log.warn('could not refresh volumes', { pod: this.#name(), error: errorText(error) });
       }
@@ -192,7 +204,8 @@ export class PodWorker {
 
   async #mountVolumes(ctx: steps.StepContext): Promise<void> {
     this.#referenceChanged = false;
-    await steps.mountVolumes(ctx);
+    this.#mounting = true;
+    await steps.mountVolumes(ctx).finally(() => (this.#mounting = false));
     // What changed meanwhile may have been read before.
     if (this.#referenceChanged) this.referenceChanged();
   }

@@ -11,6 +11,8 @@ import { isMirror, isStatic } from '#node-agent/static-pods.ts';
 /** How often volumes that follow API objects are brought up to date, and how fine time is cut. */
 const REFRESH_MS = 60_000;
 const REFRESH_TICK_MS = 5_000;
+/** A volume of a driver may have grown; an agent may not watch claims, so it asks. */
+const GROWTH_MS = 15_000;
 
 export type PodWorkersOptions = {
   services: NodeServices;
@@ -99,7 +101,8 @@ export class PodWorkers {
         if (signal.aborted) return;
         const now = services.clock.now();
         if (!last.has(uid)) last.set(uid, now);
-        if (now - (last.get(uid) ?? 0) < REFRESH_MS || !hasLiveVolumes(worker.pod)) continue;
+        const everyMs = services.volumes.csi.hasPersistent(uid) ? GROWTH_MS : REFRESH_MS;
+        if (now - (last.get(uid) ?? 0) < everyMs || !hasLiveVolumes(worker.pod)) continue;
         last.set(uid, now);
         await worker.refreshVolumes();
       }

@@ -10,6 +10,8 @@ import { createEventRecorder } from '#client/events.ts';
 import type { Informer } from '#client/informer.ts';
 import { createInformers, type Informers } from '#client/informer-factory.ts';
 import { nodes, pods, runtimeClasses, services as serviceResource } from '#client/resources.ts';
+import { createCsi } from '#node-agent/csi/csi-drivers.ts';
+import { pluginsDir } from '#node-agent/csi/csi-paths.ts';
 import { openCgroups } from '#node-agent/cgroups.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
 import { collectGarbage } from '#node-agent/container-gc.ts';
@@ -126,7 +128,7 @@ export async function start(
     log,
     clock,
   });
-  const { services, events } = parts;
+  const { services, events, csi } = parts;
 
   const capacity = readCapacity(rootDir, config.reserved ?? {}, config.maxPods);
   const eviction = new EvictionLoop({
@@ -181,7 +183,9 @@ export async function start(
     has: (pressure) => eviction.has(pressure),
     notReady: async () => network.problem ?? (await runtimeProblem(runtime.client)),
     images: () => runtime.client.listImages(),
+    volumes: csi.volumes,
   });
+  csi.volumes.onInUse = () => reporter.poke();
 
   const ready = Promise.withResolvers<void>();
   ready.promise.catch(() => {});
@@ -213,6 +217,10 @@ export async function start(
       );
       workers.start();
       statics.look(workers);
+      nodeInformer.onChange((change) => {
+        if (change.type === 'updated' && attachedText(change.old) !== attachedText(change.object))
+          retryVolumes(workers);
+      });
       await Promise.all([
         services.runtimes.follow(own),
         workers.refreshVolumes(),
@@ -228,6 +236,7 @@ export async function start(
         statics.run(workers, own),
       ]);
     },
+    (own) => csi.run(own, () => retryVolumes(workers)),
     (own) => superviseRuntime(runtime, { signal: own, log, clock }),
     () => server.done,
     () => runtime.done,
@@ -253,6 +262,13 @@ export async function start(
   })();
   done.catch(() => {});
   return { done, ready: ready.promise, port: server.port };
+}
+
+const attachedText = ({ status }: Node): string => JSON.stringify(status?.volumesAttached ?? []);
+
+/** Some part that volumes wait for may be there now. */
+function retryVolumes(workers: PodWorkers): void {
+  for (const worker of workers.all()) worker.volumesMayBeReady();
 }
 
 type Runtime = {
@@ -393,6 +409,21 @@ async function makeServices(
     onChange: (uid) => result.onReferenceChange(uid),
   });
   const tokens = podTokens(api, clock);
+  mkdirSync(pluginsDir(rootDir), { recursive: true, mode: 0o750 });
+  await makeShared(pluginsDir(rootDir)).catch((error: unknown) =>
+    log.warn('mounts of storage drivers cannot reach pods', { error: errorText(error) }),
+  );
+  const csi = createCsi({
+    api,
+    nodeName,
+    rootDir,
+    paths,
+    clock,
+    log: log.child('csi'),
+    informers,
+    objects: () => objects,
+    tokens,
+  });
   const handlers = createHandlers({ runtime, clock });
   const result = {
     onPodChange: (_uid: string): void => {},
@@ -442,6 +473,7 @@ async function makeServices(
       memoryDir,
       objects,
       tokens,
+      csi: csi.volumes,
       follow: (pod) => objects.follow(pod),
       forget: (uid) => {
         tokens.forget(uid);
@@ -471,7 +503,7 @@ async function makeServices(
       return found.handler;
     },
   };
-  return Object.assign(result, { services, events });
+  return Object.assign(result, { services, events, csi });
 }
 
 /** Own to this node of this data directory: several clusters can share a machine. */

@@ -6,6 +6,7 @@ import type {
   Secret,
   Volume,
 } from '#api/types.ts';
+import type { CsiVolumes } from '#node-agent/csi/csi-volumes.ts';
 import type { DownwardSource } from '#node-agent/downward-api.ts';
 
 /** Objects that pods refer to, as they are now; undefined when they do not exist. */
@@ -31,7 +32,18 @@ export type VolumeContext = {
   objects: ReferencedObjects;
   tokens: PodTokens;
   downward: DownwardSource;
+  csi: CsiVolumes;
+  /** The pod has it already; only what changes while it runs is brought up to date. */
+  refresh: boolean;
 };
+
+/** Somebody else's part of making a volume is not done yet: no fault, so nobody is warned at once. */
+export class NotYetError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'NotYetError';
+  }
+}
 
 export type VolumeType = {
   /** Directory name, as the kubelet's plugins have. */

@@ -1,5 +1,6 @@
 import type { VolumeType } from '#node-agent/volume-type.ts';
 import { configMapVolume } from '#node-agent/volumes/config-map.ts';
+import { csiVolume } from '#node-agent/volumes/csi.ts';
 import { downwardApiVolume } from '#node-agent/volumes/downward-api.ts';
 import { emptyDirVolume } from '#node-agent/volumes/empty-dir.ts';
 import { hostPathVolume } from '#node-agent/volumes/host-path.ts';
@@ -16,4 +17,5 @@ export const volumeTypes: readonly VolumeType[] = [
   downwardApiVolume,
   projectedVolume,
   persistentVolumeClaimVolume,
+  csiVolume,
 ];

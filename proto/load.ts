@@ -13,7 +13,12 @@ const SHAPE: protobuf.IConversionOptions = {
   oneofs: false,
 };
 
-export type ProtoFile = 'cri.proto' | 'containerd-events.proto' | 'etcd.proto';
+export type ProtoFile =
+  | 'cri.proto'
+  | 'containerd-events.proto'
+  | 'csi.proto'
+  | 'etcd.proto'
+  | 'plugin-registration.proto';
 
 const loaded = new Map<ProtoFile, protobuf.Root>();
 

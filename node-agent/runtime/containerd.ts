@@ -1,7 +1,7 @@
 import * as grpc from '@grpc/grpc-js';
 import { type Clock, systemClock } from '#base/clock.ts';
 import { type Log, silentLog } from '#base/log.ts';
-import { serviceDefinition } from '#proto/load.ts';
+import { grpcCalls, grpcClient, isServiceError } from '#node-agent/grpc-calls.ts';
 import { containerdEvents } from '#node-agent/runtime/containerd-events.ts';
 import {
   type Container,
@@ -51,19 +51,7 @@ type Call = <Response>(
 /** Connects to a CRI socket. Connecting is lazy: the first call tells whether someone is there. */
 export function connectContainerd(options: ContainerdOptions): RuntimeClient {
   const { clock = systemClock, log = silentLog } = options;
-  const address = options.endpoint.includes('://')
-    ? options.endpoint
-    : `unix://${options.endpoint}`;
-  const channel = new grpc.Channel(address, grpc.credentials.createInsecure(), {
-    'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
-    'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
-    'grpc.enable_retries': 0,
-    'grpc.max_reconnect_backoff_ms': 1_000,
-    'grpc.initial_reconnect_backoff_ms': 50,
-  });
-  const client = new grpc.Client(address, grpc.credentials.createInsecure(), {
-    channelOverride: channel,
-  });
+  const client = grpcClient(options.endpoint, { maxMessageBytes: MAX_MESSAGE_BYTES });
   const runtime = unaryCalls(client, 'runtime.v1.RuntimeService');
   const images = unaryCalls(client, 'runtime.v1.ImageService');
   return {
@@ -77,27 +65,19 @@ export function connectContainerd(options: ContainerdOptions): RuntimeClient {
 }
 
 function unaryCalls(client: grpc.Client, service: string): Call {
-  const methods = serviceDefinition('cri.proto', service);
-  return <Response>(name: string, request: object, deadlineMs: number, signal?: AbortSignal) =>
-    new Promise<Response>((resolve, reject) => {
-      const method = methods[name];
-      if (!method) throw new Error(`${service} has no method ${name}`);
-      if (signal?.aborted) return reject(signal.reason);
-      const call = client.makeUnaryRequest(
-        method.path,
-        method.requestSerialize,
-        method.responseDeserialize,
-        request,
-        { deadline: Date.now() + deadlineMs },
-        (error, response) => {
-          signal?.removeEventListener('abort', onAbort);
-          if (error) reject(signal?.aborted ? signal.reason : runtimeError(name, error));
-          else resolve(response as Response);
-        },
-      );
-      const onAbort = () => call.cancel();
-      signal?.addEventListener('abort', onAbort, { once: true });
-    });
+  const call = grpcCalls(client, 'cri.proto', service);
+  return async <Response>(
+    name: string,
+    request: object,
+    deadlineMs: number,
+    signal?: AbortSignal,
+  ) => {
+    try {
+      return await call<Response>(name, request, { deadlineMs, ...(signal ? { signal } : {}) });
+    } catch (error) {
+      throw isServiceError(error) ? runtimeError(name, error) : error;
+    }
+  };
 }
 
 const CODES: Partial<Record<grpc.status, RuntimeErrorCode>> = {

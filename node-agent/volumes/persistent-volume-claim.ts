@@ -1,9 +1,10 @@
 import { stat } from 'node:fs/promises';
 import type { PersistentVolume, PersistentVolumeClaim, Pod, Volume } from '#api/types.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
+import { persistentRequest } from '#node-agent/csi/csi-request.ts';
 import { LOCAL_DRIVER, localDirectory } from '#node-agent/local-volumes.ts';
 import { giveToGroup } from '#node-agent/volume-ownership.ts';
-import type { VolumeContext, VolumeType } from '#node-agent/volume-type.ts';
+import { NotYetError, type VolumeContext, type VolumeType } from '#node-agent/volume-type.ts';
 import { hostPathVolume } from '#node-agent/volumes/host-path.ts';
 
 /**
@@ -12,12 +13,13 @@ import { hostPathVolume } from '#node-agent/volumes/host-path.ts';
  */
 export const persistentVolumeClaimVolume: VolumeType = {
   plugin: 'local-volume',
-  live: false,
+  live: true,
   readOnly: false,
   inMemory: false,
   handles: (volume) => volume.persistentVolumeClaim !== undefined || volume.ephemeral !== undefined,
   async prepare(context) {
-    const { pod, volume, objects } = context;
+    const { pod, volume, objects, csi, refresh } = context;
+    if (refresh && !csi.hasPersistent(pod.metadata.uid ?? '')) return '';
     const name = claimName(pod, volume);
     const claim = await objects.claim(pod.metadata.namespace ?? '', name);
     if (!claim) throw new ConfigError(`persistentvolumeclaim "${name}" not found`);
@@ -28,12 +30,18 @@ export const persistentVolumeClaimVolume: VolumeType = {
       );
     const bound = claim.spec?.volumeName;
     if (!bound || claim.status?.phase !== 'Bound')
-      throw new ConfigError(`persistentvolumeclaim "${name}" is not bound`);
+      throw new NotYetError(`persistentvolumeclaim "${name}" is not bound`);
     const persistent = await objects.persistentVolume(bound);
     if (!persistent) throw new ConfigError(`persistentvolume "${bound}" not found`);
     if (persistent.spec?.claimRef?.uid !== claim.metadata.uid)
       throw new ConfigError(`persistentvolume "${bound}" is bound to another claim than "${name}"`);
-    return pathOf(persistent, context);
+    const source = persistent.spec?.csi;
+    if (!source || source.driver === LOCAL_DRIVER)
+      return refresh ? '' : pathOf(persistent, context);
+    const readOnly = volume.persistentVolumeClaim?.readOnly === true;
+    const request = persistentRequest(pod, persistent, claim, readOnly);
+    if (refresh && !request.growth && !csi.republishes(source.driver)) return '';
+    return csi.mount(request, { refresh });
   },
 };
 
