@@ -87,9 +87,9 @@ async function readLayer(
   take: (item: TarItem) => Promise<void>,
 ): Promise<void> {
   const hash = createHash('sha256');
-  const unzip = /\+zstd$/.test(mediaType)
+  const unzip = mediaType.endsWith('+zstd')
     ? createZstdDecompress()
-    : /gzip$/.test(mediaType)
+    : mediaType.endsWith('gzip')
       ? createGunzip()
       : undefined;
   const raw = createReadStream(file, { highWaterMark: 256 * 1024, signal });

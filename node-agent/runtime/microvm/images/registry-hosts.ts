@@ -50,7 +50,7 @@ export function parseHostsToml(text: string, fallbackUrl: string): RegistryEndpo
 function defaultUrl(host: string): string {
   const name = host.replace(/:\d+$/, '');
   if (host === 'docker.io') return 'https://registry-1.docker.io';
-  const local = name === 'localhost' || name === '[::1]' || /^127\./.test(name);
+  const local = name === 'localhost' || name === '[::1]' || name.startsWith('127.');
   return `${local ? 'http' : 'https'}://${host}`;
 }
 
