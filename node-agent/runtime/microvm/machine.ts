@@ -122,6 +122,8 @@ export type GuestStreams = {
   write(bytes: Uint8Array): Promise<void>;
   closeStdin(): Promise<void>;
   resize(size: { width: number; height: number }): Promise<void>;
+  /** SIGKILL to the process and what it started; nothing to do when it has ended. */
+  kill(): Promise<void>;
   readonly exit: Promise<GuestExit>;
 };
 
