@@ -19,6 +19,11 @@ function place(
   });
 }
 
+const perHost = (app: string) => ({
+  labelSelector: { matchLabels: { app } },
+  topologyKey: 'kubernetes.io/hostname',
+});
+
 const nodeOf = (decision: Decision): string =>
   decision.type === 'bind' ? decision.node : `none: ${unschedulableMessage(decision, '')}`;
 
@@ -178,6 +183,78 @@ describe('a pod gets', () => {
       }),
       nodes: [testNode('a', { labels: { zone: 'x' } }), testNode('b', { labels: { zone: 'y' } })],
       pods: [testPod('old', { nodeName: 'a', labels: { app: 'web' } })],
+      node: /^b$/,
+    },
+    {
+      name: 'no node where only different pods match the terms of its affinity',
+      pod: testPod('new', {
+        affinity: {
+          podAffinity: {
+            requiredDuringSchedulingIgnoredDuringExecution: [
+              { labelSelector: { matchLabels: { app: 'db' } }, topologyKey: 'zone' },
+              { labelSelector: { matchLabels: { tier: 'hot' } }, topologyKey: 'zone' },
+            ],
+          },
+        },
+      }),
+      nodes: [testNode('a', { labels: { zone: 'x' } })],
+      pods: [
+        testPod('db', { nodeName: 'a', labels: { app: 'db' } }),
+        testPod('hot', { nodeName: 'a', labels: { tier: 'hot' } }),
+      ],
+      node: /1 node\(s\) didn't match pod affinity rules/,
+    },
+    {
+      name: 'the node of a pod that would like it near, though it has no wish itself',
+      pod: testPod('new', { labels: { app: 'web' } }),
+      nodes: [testNode('a'), testNode('b')],
+      pods: [
+        testPod('cache', {
+          nodeName: 'b',
+          affinity: {
+            podAffinity: {
+              preferredDuringSchedulingIgnoredDuringExecution: [
+                { weight: 100, podAffinityTerm: perHost('web') },
+              ],
+            },
+          },
+        }),
+      ],
+      profile: 'spread',
+      node: /^b$/,
+    },
+    {
+      name: 'no node that a pod there wants for itself',
+      pod: testPod('new', { labels: { app: 'web' } }),
+      nodes: [testNode('a')],
+      pods: [
+        testPod('shy', {
+          nodeName: 'a',
+          affinity: {
+            podAntiAffinity: {
+              requiredDuringSchedulingIgnoredDuringExecution: [perHost('web')],
+            },
+          },
+        }),
+      ],
+      node: /1 node\(s\) didn't satisfy existing pods anti-affinity rules/,
+    },
+    {
+      name: 'the host with fewer of its like, rather',
+      pod: testPod('new', {
+        labels: { app: 'web' },
+        topologySpreadConstraints: [
+          { maxSkew: 1, whenUnsatisfiable: 'ScheduleAnyway', ...perHost('web') },
+        ],
+      }),
+      nodes: [testNode('a'), testNode('b'), { ...testNode('c'), metadata: { name: 'c' } }],
+      pods: [
+        testPod('a1', { nodeName: 'a', labels: { app: 'web' } }),
+        testPod('a2', { nodeName: 'a', labels: { app: 'web' } }),
+        testPod('b1', { nodeName: 'b', labels: { app: 'web' } }),
+        testPod('other', { nodeName: 'b', labels: { app: 'other' } }),
+      ],
+      profile: 'spread',
       node: /^b$/,
     },
   ];

@@ -1,6 +1,12 @@
 import type { Random } from '#base/random.ts';
 import { randomInt } from '#base/random.ts';
-import type { CycleContext, Refusal, WeightedPlugin } from '#scheduler/plugin.ts';
+import {
+  type CycleContext,
+  type Plugin,
+  type Refusal,
+  SKIP,
+  type WeightedPlugin,
+} from '#scheduler/plugin.ts';
 import {
   type ClusterView,
   copyNode,
@@ -46,14 +52,13 @@ export function decide(
   const context: CycleContext = { pod, cluster, state: new Map() };
   const all = cluster.nodes();
   const refusals = new Map<string, Refusal>();
-  for (const { plugin } of plugins) {
-    const refusal = plugin.preFilter?.(context);
-    if (refusal) {
-      for (const node of all) refusals.set(node.name, refusal);
-      return { type: 'unschedulable', refusals, nodes: all.length };
-    }
+  const prepared = prepareFilters(context, plugins);
+  if (!prepared.filters) {
+    for (const node of all) refusals.set(node.name, prepared.refusal);
+    return { type: 'unschedulable', refusals, nodes: all.length };
   }
-  const feasible = findFeasible(context, all, plugins, { refusals, start: options.start });
+  const search = { refusals, start: options.start };
+  const feasible = findFeasible(context, all, prepared.filters, search);
   if (feasible.length === 0) return { type: 'unschedulable', refusals, nodes: all.length };
   const scores = scoreNodes(context, feasible, plugins);
   const best = scores.reduce((max, { score }) => Math.max(max, score), Number.NEGATIVE_INFINITY);
@@ -62,10 +67,27 @@ export function decide(
   return { type: 'bind', node: winner?.node ?? '', feasible: feasible.length, scores };
 }
 
+export type Filters = readonly Plugin[];
+
+/** Lets the plugins look at the pod: those that have something to filter, or why no node will do. */
+export function prepareFilters(
+  context: CycleContext,
+  plugins: readonly WeightedPlugin[],
+): { filters: Filters } | { filters?: undefined; refusal: Refusal } {
+  const filters: Plugin[] = [];
+  for (const { plugin } of plugins) {
+    const answer = plugin.preFilter?.(context) ?? null;
+    if (answer === SKIP) continue;
+    if (answer) return { refusal: answer };
+    if (plugin.filter) filters.push(plugin);
+  }
+  return { filters };
+}
+
 function findFeasible(
   context: CycleContext,
   all: readonly NodeView[],
-  plugins: readonly WeightedPlugin[],
+  filters: Filters,
   search: { refusals: Map<string, Refusal>; start: SearchStart },
 ): NodeView[] {
   const enough = enoughNodes(all.length);
@@ -74,7 +96,7 @@ function findFeasible(
   for (; looked < all.length && feasible.length < enough; looked++) {
     const node = all[(search.start.index + looked) % all.length];
     if (!node) break;
-    const refusal = firstRefusal(context, withNominated(context, node), plugins);
+    const refusal = firstRefusal(context, withNominated(context, node), filters);
     if (refusal) search.refusals.set(node.name, refusal);
     else feasible.push(node);
   }
@@ -84,9 +106,9 @@ function findFeasible(
 
 /** The node as it will be once the more important pods that wait for its room have come. */
 function withNominated({ pod, cluster }: CycleContext, node: NodeView): NodeView {
-  const waiting = cluster
-    .nominatedTo(node.name)
-    .filter((other) => other.key !== pod.key && other.priority >= pod.priority);
+  const nominated = cluster.nominatedTo(node.name);
+  if (nominated.length === 0) return node;
+  const waiting = nominated.filter((o) => o.key !== pod.key && o.priority >= pod.priority);
   if (waiting.length === 0) return node;
   const later = copyNode(node);
   for (const other of waiting) put(later, other);
@@ -97,9 +119,9 @@ function withNominated({ pod, cluster }: CycleContext, node: NodeView): NodeView
 export function firstRefusal(
   context: CycleContext,
   node: NodeView,
-  plugins: readonly WeightedPlugin[],
+  filters: Filters,
 ): Refusal | null {
-  for (const { plugin } of plugins) {
+  for (const plugin of filters) {
     const refusal = plugin.filter?.(context, node);
     if (refusal) return refusal;
   }
@@ -115,12 +137,12 @@ function scoreNodes(
   if (nodes.length > 1) {
     for (const { plugin, weight } of plugins) {
       if (weight === 0 || !plugin.score) continue;
-      plugin.preScore?.(context, nodes);
+      if (plugin.preScore?.(context, nodes) === SKIP) continue;
       const scores = nodes.map((node) => plugin.score?.(context, node) ?? 0);
-      plugin.normalize?.(scores);
-      scores.forEach((score, i) => {
-        totals[i] = (totals[i] ?? 0) + score * weight;
-      });
+      plugin.normalize?.(scores, context);
+      for (let i = 0; i < scores.length; i++) {
+        totals[i] = (totals[i] ?? 0) + (scores[i] ?? 0) * weight;
+      }
     }
   }
   return nodes.map((node, i) => ({ node: node.name, score: totals[i] ?? 0 }));

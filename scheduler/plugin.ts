@@ -20,6 +20,9 @@ export type CycleContext = {
   state: Map<string, unknown>;
 };
 
+/** What preFilter and preScore say when the plugin has nothing to decide for this pod. */
+export const SKIP = 'skip';
+
 /** Highest score a plugin gives. Source: Kubernetes scheduling framework. */
 export const MAX_SCORE = 100;
 
@@ -31,15 +34,18 @@ export type Plugin = {
   name: string;
   /** May the pod be queued at all? */
   preEnqueue?(pod: Pod): Refusal | null;
-  /** Once per cycle: compute what filter needs; a refusal ends the cycle for all nodes. */
-  preFilter?(context: CycleContext): Refusal | null;
+  /**
+   * Once per cycle: compute what filter needs. A refusal ends the cycle for all nodes; after SKIP,
+   * filter is not asked.
+   */
+  preFilter?(context: CycleContext): Refusal | typeof SKIP | null;
   filter?(context: CycleContext, node: NodeView): Refusal | null;
-  /** Once per cycle over the nodes that passed. */
-  preScore?(context: CycleContext, nodes: readonly NodeView[]): void;
+  /** Once per cycle over the nodes that passed. After SKIP, score is not asked. */
+  preScore?(context: CycleContext, nodes: readonly NodeView[]): typeof SKIP | null;
   /** Higher is better, 0 to MAX_SCORE once normalized. */
   score?(context: CycleContext, node: NodeView): number;
   /** Brings raw scores into 0..MAX_SCORE; mutates. Default: they are already there. */
-  normalize?(scores: number[]): void;
+  normalize?(scores: number[], context: CycleContext): void;
 };
 
 /** A plugin and how much its score counts. */

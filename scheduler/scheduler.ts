@@ -12,6 +12,7 @@ import {
   nodes,
   persistentVolumeClaims,
   persistentVolumes,
+  podDisruptionBudgets,
   pods,
   storageClasses,
 } from '#client/resources.ts';
@@ -55,10 +56,12 @@ export async function runScheduler(options: SchedulerOptions): Promise<void> {
   const { informers, plugins, signal, clock, schedulerName = DEFAULT_SCHEDULER } = options;
   const namespaceInformer = informers.of(namespaces);
   const storage = storageInformers(informers);
-  const cache = new ClusterCache(
-    (name) => namespaceInformer.get({ name })?.metadata.labels ?? NO_LABELS,
-    storage.view,
-  );
+  const budgetInformer = informers.of(podDisruptionBudgets);
+  const cache = new ClusterCache({
+    namespaceLabels: (name) => namespaceInformer.get({ name })?.metadata.labels,
+    storage: storage.view,
+    budgets: (namespace) => budgetInformer.list(namespace),
+  });
   const gateOf = (pod: Pod) => plugins.map(({ plugin }) => plugin.preEnqueue?.(pod)).find(Boolean);
   const queue = new SchedulingQueue(clock, (pod) => gateOf(pod) !== undefined);
   const scheduler: Scheduler = { ...options, cache, queue, start: { index: 0 } };
@@ -74,6 +77,7 @@ export async function runScheduler(options: SchedulerOptions): Promise<void> {
       podInformer.synced(),
       nodeInformer.synced(),
       namespaceInformer.synced(),
+      budgetInformer.synced(),
       storage.synced(),
     ]),
     untilAborted(signal),
@@ -109,8 +113,6 @@ export async function runScheduler(options: SchedulerOptions): Promise<void> {
   }
   await Promise.allSettled(inFlight);
 }
-
-const NO_LABELS: Readonly<Record<string, string>> = {};
 
 type Scheduler = SchedulerOptions & {
   cache: ClusterCache;
@@ -198,8 +200,9 @@ async function refuse(
   view: PodView,
   decision: Extract<Decision, { type: 'unschedulable' }>,
 ): Promise<void> {
-  const { api, cache, queue, plugins, recorder, signal, clock } = scheduler;
-  const preemption = planPreemption(view, cache, plugins, decision.refusals);
+  const { api, cache, queue, plugins, random, recorder, signal, clock } = scheduler;
+  const { refusals } = decision;
+  const preemption = planPreemption({ pod: view, cluster: cache, plugins, refusals, random });
   const plan = preemption.type === 'plan' ? preemption.plan : undefined;
   const message = unschedulableMessage(
     decision,

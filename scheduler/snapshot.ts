@@ -3,6 +3,7 @@ import type {
   PersistentVolume,
   PersistentVolumeClaim,
   Pod,
+  PodDisruptionBudget,
   StorageClass,
 } from '#api/types.ts';
 import {
@@ -22,6 +23,8 @@ export type PodView = {
   scoredRequests: Amounts;
   priority: number;
   hostPorts: readonly HostPort[];
+  /** Says where other pods should be, relative to this one. */
+  hasPodAffinity: boolean;
 };
 
 export type HostPort = { ip: string; protocol: string; port: number };
@@ -34,15 +37,19 @@ export type NodeView = {
   requested: Amounts;
   scoredRequested: Amounts;
   pods: Map<string, PodView>;
+  /** Those of the pods that have something to say on where others should be. */
+  podsWithAffinity: Map<string, PodView>;
+  /** Counts of pods by selection (pod-selection.ts), until the pods change. */
+  selected: Map<string, number>;
   /** Image name → size, bytes. */
   images: Map<string, number>;
-  /** Rises with every change: lets plugins cache per node. */
-  generation: number;
 };
 
 /** All nodes, in the order of their names. */
 export type ClusterView = {
   nodes(): readonly NodeView[];
+  /** At least those on which a pod says where others should be. */
+  nodesWithAffinity(): readonly NodeView[];
   node(name: string): NodeView | undefined;
   /** Pods that preempted others on a node and wait for the room; not counted in its `pods`. */
   nominatedTo(name: string): readonly PodView[];
@@ -50,6 +57,8 @@ export type ClusterView = {
   namespaceLabels(namespace: string): Readonly<Record<string, string>>;
   /** Undefined where volumes are not looked at. */
   readonly storage?: StorageView | undefined;
+  /** Budgets of a namespace: what may be disrupted at once. */
+  budgets(namespace: string): readonly PodDisruptionBudget[];
 };
 
 /** Claims and volumes, as far as they decide where a pod can be. */
@@ -81,6 +90,7 @@ export function podView(pod: Pod): PodView {
     scoredRequests,
     priority: pod.spec.priority ?? 0,
     hostPorts: hostPortsOf(pod),
+    hasPodAffinity: Boolean(pod.spec.affinity?.podAffinity ?? pod.spec.affinity?.podAntiAffinity),
   };
 }
 
@@ -96,6 +106,15 @@ function hostPortsOf(pod: Pod): HostPort[] {
   );
 }
 
+/** What the view knows besides nodes and pods; each as its informer has it. */
+export type ClusterSources = {
+  namespaceLabels?(namespace: string): Readonly<Record<string, string>> | undefined;
+  storage?: StorageView;
+  budgets?(namespace: string): readonly PodDisruptionBudget[];
+};
+
+const NO_LABELS: Readonly<Record<string, string>> = {};
+
 /** Has ended for good: holds nothing any more. */
 export const isTerminal = (pod: Pod): boolean =>
   pod.status?.phase === 'Succeeded' || pod.status?.phase === 'Failed';
@@ -106,7 +125,7 @@ export const isTerminal = (pod: Pod): boolean =>
  * informer shows it bound, or the binding failed and it is forgotten.
  */
 export class ClusterCache implements ClusterView {
-  readonly #namespaceLabels: (namespace: string) => Readonly<Record<string, string>>;
+  readonly #sources: ClusterSources;
   readonly #nodes = new Map<string, NodeView>();
   /** Where each counted pod is. */
   readonly #places = new Map<string, { node: string; assumed: boolean }>();
@@ -115,18 +134,22 @@ export class ClusterCache implements ClusterView {
   /** Pod key → who waits for room on which node. */
   readonly #nominated = new Map<string, { node: string; pod: PodView }>();
   #sorted: NodeView[] | undefined;
-  readonly storage: StorageView | undefined;
+  #withAffinity: NodeView[] | undefined;
 
-  constructor(
-    namespaceLabels: (namespace: string) => Readonly<Record<string, string>>,
-    storage?: StorageView,
-  ) {
-    this.#namespaceLabels = namespaceLabels;
-    this.storage = storage;
+  constructor(sources: ClusterSources = {}) {
+    this.#sources = sources;
+  }
+
+  get storage(): StorageView | undefined {
+    return this.#sources.storage;
   }
 
   namespaceLabels(namespace: string): Readonly<Record<string, string>> {
-    return this.#namespaceLabels(namespace);
+    return this.#sources.namespaceLabels?.(namespace) ?? NO_LABELS;
+  }
+
+  budgets(namespace: string): readonly PodDisruptionBudget[] {
+    return this.#sources.budgets?.(namespace) ?? [];
   }
 
   nominatedTo(name: string): readonly PodView[] {
@@ -143,6 +166,11 @@ export class ClusterCache implements ClusterView {
     return this.#sorted;
   }
 
+  nodesWithAffinity(): readonly NodeView[] {
+    this.#withAffinity ??= this.nodes().filter((node) => node.podsWithAffinity.size > 0);
+    return this.#withAffinity;
+  }
+
   node(name: string): NodeView | undefined {
     return this.#nodes.get(name);
   }
@@ -156,7 +184,7 @@ export class ClusterCache implements ClusterView {
     }
     const allocatable = amountsOf(node.status?.allocatable);
     if (old) {
-      Object.assign(old, { node, allocatable, images, generation: old.generation + 1 });
+      Object.assign(old, { node, allocatable, images });
       return;
     }
     const view: NodeView = {
@@ -167,10 +195,11 @@ export class ClusterCache implements ClusterView {
       requested: new Map(),
       scoredRequested: new Map(),
       pods: new Map(),
-      generation: 1,
+      podsWithAffinity: new Map(),
+      selected: new Map(),
     };
     this.#nodes.set(name, view);
-    this.#sorted = undefined;
+    this.#nodesChanged();
     for (const pod of this.#homeless.get(name)?.values() ?? []) put(view, pod);
     this.#homeless.delete(name);
   }
@@ -179,7 +208,7 @@ export class ClusterCache implements ClusterView {
     const view = this.#nodes.get(name);
     if (!view) return;
     this.#nodes.delete(name);
-    this.#sorted = undefined;
+    this.#nodesChanged();
     if (view.pods.size > 0) this.#homeless.set(name, view.pods);
   }
 
@@ -191,7 +220,14 @@ export class ClusterCache implements ClusterView {
     // Not bound yet in the informer's eyes, but our binding is on its way.
     if (nodeName === '' && place?.assumed && !isTerminal(pod)) return;
     if (place) this.#take(key);
-    if (nodeName !== '') this.#add(podView(pod), nodeName, false);
+    if (nodeName !== '') {
+      this.#add(podView(pod), nodeName, false);
+      return;
+    }
+    // The room that an earlier life of the scheduler made for the pod is still meant for it.
+    const nominated = pod.status?.nominatedNodeName;
+    if (isTerminal(pod)) this.#nominated.delete(key);
+    else if (nominated && !this.#nominated.has(key)) this.nominate(podView(pod), nominated);
   }
 
   removePod(key: string): void {
@@ -212,7 +248,13 @@ export class ClusterCache implements ClusterView {
     return this.#places.get(key)?.assumed === true;
   }
 
+  #nodesChanged(): void {
+    this.#sorted = undefined;
+    this.#withAffinity = undefined;
+  }
+
   #add(pod: PodView, nodeName: string, assumed: boolean): void {
+    if (pod.hasPodAffinity) this.#withAffinity = undefined;
     this.#nominated.delete(pod.key);
     this.#places.set(pod.key, { node: nodeName, assumed });
     const view = this.#nodes.get(nodeName);
@@ -232,7 +274,9 @@ export class ClusterCache implements ClusterView {
     this.#homeless.get(place.node)?.delete(key);
     const view = this.#nodes.get(place.node);
     const pod = view?.pods.get(key);
-    if (view && pod) withdraw(view, pod);
+    if (!view || !pod) return;
+    if (pod.hasPodAffinity) this.#withAffinity = undefined;
+    withdraw(view, pod);
   }
 }
 
@@ -241,7 +285,8 @@ export function put(view: NodeView, pod: PodView): void {
   view.pods.set(pod.key, pod);
   addAmounts(view.requested, pod.requests);
   addAmounts(view.scoredRequested, pod.scoredRequests);
-  view.generation++;
+  if (pod.hasPodAffinity) view.podsWithAffinity.set(pod.key, pod);
+  view.selected.clear();
 }
 
 /** Takes a pod off a node. */
@@ -249,7 +294,8 @@ export function withdraw(view: NodeView, pod: PodView): void {
   view.pods.delete(pod.key);
   subtractAmounts(view.requested, pod.requests);
   subtractAmounts(view.scoredRequested, pod.scoredRequests);
-  view.generation++;
+  view.podsWithAffinity.delete(pod.key);
+  view.selected.clear();
 }
 
 /** A copy of one node for "what if" (preemption): changing it changes nothing else. */
@@ -258,4 +304,6 @@ export const copyNode = (view: NodeView): NodeView => ({
   requested: new Map(view.requested),
   scoredRequested: new Map(view.scoredRequested),
   pods: new Map(view.pods),
+  podsWithAffinity: new Map(view.podsWithAffinity),
+  selected: new Map(view.selected),
 });

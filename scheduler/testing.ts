@@ -1,5 +1,5 @@
 import type { Node, Pod } from '#api/types.ts';
-import { ClusterCache } from '#scheduler/snapshot.ts';
+import { ClusterCache, type ClusterSources } from '#scheduler/snapshot.ts';
 
 /** Builders of small worlds for the scheduler's tests. */
 export function testNode(
@@ -44,8 +44,12 @@ export function testPod(
 }
 
 /** A cluster of these nodes with these pods on them (`spec.nodeName`). */
-export function testCluster(nodes: readonly Node[], pods: readonly Pod[] = []): ClusterCache {
-  const cache = new ClusterCache(() => ({}));
+export function testCluster(
+  nodes: readonly Node[],
+  pods: readonly Pod[] = [],
+  sources: ClusterSources = {},
+): ClusterCache {
+  const cache = new ClusterCache(sources);
   for (const node of nodes) cache.setNode(node);
   for (const pod of pods) cache.setPod(pod);
   return cache;

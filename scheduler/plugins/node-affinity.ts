@@ -1,9 +1,18 @@
 import { matchesNodeSelectorTerm } from '#api/node-selector.ts';
-import { type Plugin, scaleToMax } from '#scheduler/plugin.ts';
+import { type Plugin, scaleToMax, SKIP } from '#scheduler/plugin.ts';
+import type { PodView } from '#scheduler/snapshot.ts';
+
+const preferredTerms = ({ pod }: PodView) =>
+  pod.spec.affinity?.nodeAffinity?.preferredDuringSchedulingIgnoredDuringExecution ?? [];
 
 /** nodeSelector and required node affinity bind; preferred node affinity adds its weights. */
 export const nodeAffinity: Plugin = {
   name: 'NodeAffinity',
+  preFilter({ pod }) {
+    const { nodeSelector, affinity } = pod.pod.spec;
+    const required = affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution;
+    return nodeSelector || required ? null : SKIP;
+  },
   filter({ pod }, { node }) {
     const { nodeSelector, affinity } = pod.pod.spec;
     const labels = node.metadata.labels ?? {};
@@ -23,10 +32,9 @@ export const nodeAffinity: Plugin = {
         : "label a node so that it matches the pod's required node affinity",
     };
   },
+  preScore: ({ pod }) => (preferredTerms(pod).length === 0 ? SKIP : null),
   score({ pod }, { node }) {
-    const preferred =
-      pod.pod.spec.affinity?.nodeAffinity?.preferredDuringSchedulingIgnoredDuringExecution;
-    return (preferred ?? [])
+    return preferredTerms(pod)
       .filter((term) => matchesNodeSelectorTerm(term.preference, node))
       .reduce((sum, term) => sum + term.weight, 0);
   },

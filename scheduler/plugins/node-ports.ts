@@ -1,11 +1,11 @@
-import type { Plugin } from '#scheduler/plugin.ts';
+import { type Plugin, SKIP } from '#scheduler/plugin.ts';
 import type { HostPort } from '#scheduler/snapshot.ts';
 
 /** Two pods of a node cannot have the same host port. */
 export const nodePorts: Plugin = {
   name: 'NodePorts',
+  preFilter: ({ pod }) => (pod.hostPorts.length === 0 ? SKIP : null),
   filter({ pod }, node) {
-    if (pod.hostPorts.length === 0) return null;
     for (const other of node.pods.values()) {
       const clash = pod.hostPorts.find((port) =>
         other.hostPorts.some((used) => clashes(port, used)),

@@ -1,5 +1,9 @@
 import { tolerates } from '#api/tolerations.ts';
-import { type Plugin, scaleToMax } from '#scheduler/plugin.ts';
+import { type Plugin, scaleToMax, SKIP } from '#scheduler/plugin.ts';
+import type { NodeView } from '#scheduler/snapshot.ts';
+
+const softTaints = ({ node }: NodeView) =>
+  (node.spec?.taints ?? []).filter(({ effect }) => effect === 'PreferNoSchedule');
 
 /** Taints repel pods that do not tolerate them; PreferNoSchedule only makes a node less liked. */
 export const taintToleration: Plugin = {
@@ -18,10 +22,8 @@ export const taintToleration: Plugin = {
         `kubectl taint node ${name} ${taint.key}:${taint.effect}-`,
     };
   },
-  score({ pod }, { node }) {
-    return (node.spec?.taints ?? []).filter(
-      (t) => t.effect === 'PreferNoSchedule' && !tolerates(pod.pod.spec.tolerations, t),
-    ).length;
-  },
+  preScore: (_, nodes) => (nodes.some((node) => softTaints(node).length > 0) ? null : SKIP),
+  score: ({ pod }, node) =>
+    softTaints(node).filter((taint) => !tolerates(pod.pod.spec.tolerations, taint)).length,
   normalize: (scores) => scaleToMax(scores, true),
 };

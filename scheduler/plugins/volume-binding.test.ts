@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { PersistentVolume, PersistentVolumeClaim, StorageClass } from '#api/types.ts';
-import type { CycleContext } from '#scheduler/plugin.ts';
+import { type CycleContext, SKIP } from '#scheduler/plugin.ts';
 import { volumeBinding } from '#scheduler/plugins/volume-binding.ts';
 import { ClusterCache, podView, type StorageView } from '#scheduler/snapshot.ts';
 import { testNode, testPod } from '#scheduler/testing.ts';
@@ -46,14 +46,14 @@ function verdict({ claim: one, volumes = [], storageClass }: World): string {
     volumes: () => volumes,
     storageClass: () => storageClass,
   };
-  const cluster = new ClusterCache(() => ({}), storage);
+  const cluster = new ClusterCache({ storage });
   cluster.setNode(testNode('n1'));
   const pod = testPod('p', {
     volumes: [{ name: 'data', persistentVolumeClaim: { claimName: 'c' } }],
   });
   const context: CycleContext = { pod: podView(pod), cluster, state: new Map() };
   const before = volumeBinding.preFilter?.(context);
-  if (before) return before.reason;
+  if (before) return before === SKIP ? '' : before.reason;
   const node = cluster.node('n1');
   assert.ok(node);
   return volumeBinding.filter?.(context, node)?.reason ?? '';

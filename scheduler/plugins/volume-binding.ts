@@ -8,7 +8,7 @@ import {
   SELECTED_NODE,
   waitsForConsumer,
 } from '#api/volume-match.ts';
-import type { CycleContext, Plugin, Refusal } from '#scheduler/plugin.ts';
+import { type CycleContext, type Plugin, type Refusal, SKIP } from '#scheduler/plugin.ts';
 import type { StorageView } from '#scheduler/snapshot.ts';
 
 const NAME = 'VolumeBinding';
@@ -28,7 +28,7 @@ export const volumeBinding: Plugin = {
   preFilter(context) {
     const { storage } = context.cluster;
     const { pod } = context.pod;
-    if (!storage || !pod.spec.volumes?.some((volume) => claimNameOf(pod, volume))) return null;
+    if (!storage || !pod.spec.volumes?.some((volume) => claimNameOf(pod, volume))) return SKIP;
     const demand: Demand = { bound: [], waiting: [] };
     const refusal = addDemands(context, storage, demand);
     if (!refusal) context.state.set(NAME, demand);
