@@ -22,7 +22,7 @@ test('counts that are kept are those that a look at every pod gives', () => {
     const node = cluster.node('a');
     assert.ok(node);
     for (const selection of selections) {
-      const counted: number = [...node.pods.values()].filter((other) => selection.matches(other)).length;
+      const counted: number = [...node.pods.values()].filter(selection.matches).length;
       assert.equal(countSelected(node, selection), counted);
       assert.equal(countSelected(node, selection), counted, 'and from what was kept');
     }
