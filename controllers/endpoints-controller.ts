@@ -16,6 +16,7 @@ import {
   onServicePods,
   selectedPods,
   selectsPods,
+  servicePodCaches,
 } from '#controllers/service-pods.ts';
 
 const MANAGED_BY = 'endpoints.kubernetes.io/managed-by';
@@ -146,8 +147,8 @@ function truncate(subsets: Subset[]): { subsets: Subset[]; isOver: boolean } {
 export const endpointsController: ControllerDefinition = {
   name: 'endpoints-controller',
   async run(setup) {
-    const serviceCache = setup.informers.of(services);
-    const podCache = setup.informers.of(pods);
+    const caches = servicePodCaches(setup.informers);
+    const { podCache, serviceCache } = caches;
     const endpointsCache = setup.informers.of(endpointsResource);
     await runController<EndpointsWorld>(
       {
@@ -160,7 +161,7 @@ export const endpointsController: ControllerDefinition = {
         ],
         triggers(add) {
           onSelf(serviceCache, add);
-          onServicePods(podCache, serviceCache, add);
+          onServicePods(caches, add);
           onSelf(endpointsCache, add);
         },
         observe(key) {
@@ -168,7 +169,7 @@ export const endpointsController: ControllerDefinition = {
           const endpoints = endpointsCache.get(key);
           if (!service) return endpoints ? { service, pods: [], endpoints } : undefined;
           if (!selectsPods(service)) return undefined;
-          return { service, pods: selectedPods(service, podCache), endpoints };
+          return { service, pods: selectedPods(service, caches), endpoints };
         },
         plan: planEndpoints,
       },

@@ -9,7 +9,13 @@ import {
   SERVICE_NAME_LABEL,
   sliceLabels,
 } from '#controllers/endpointslice-plan.ts';
-import { familiesOf, onServicePods, selectedPods, selectsPods } from '#controllers/service-pods.ts';
+import {
+  familiesOf,
+  onServicePods,
+  selectedPods,
+  selectsPods,
+  servicePodCaches,
+} from '#controllers/service-pods.ts';
 
 const MANAGER = 'endpointslice-controller.k8s.io';
 
@@ -48,8 +54,8 @@ export const endpointSliceController: ControllerDefinition = {
   name: 'endpointslice-controller',
   async run(setup) {
     const { informers } = setup;
-    const serviceCache = informers.of(services);
-    const podCache = informers.of(pods);
+    const caches = servicePodCaches(informers);
+    const { podCache, serviceCache } = caches;
     const nodeCache = informers.of(nodes);
     const sliceCache = informers.of(endpointSlices, { indexes: { [SERVICE_INDEX]: serviceIndex } });
     await runController<EndpointSliceWorld>(
@@ -64,7 +70,7 @@ export const endpointSliceController: ControllerDefinition = {
         ],
         triggers(add) {
           onSelf(serviceCache, add);
-          onServicePods(podCache, serviceCache, add);
+          onServicePods(caches, add);
           sliceCache.onChange(({ object }) => {
             if (isManagedBy(object, MANAGER)) for (const key of serviceIndex(object)) add(key);
           });
@@ -76,7 +82,7 @@ export const endpointSliceController: ControllerDefinition = {
           }
           return {
             service,
-            pods: selectedPods(service, podCache),
+            pods: selectedPods(service, caches),
             slices: sliceCache
               .byIndex(SERVICE_INDEX, `${key.namespace}/${key.name}`)
               .filter((slice) => isManagedBy(slice, MANAGER)),

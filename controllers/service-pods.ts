@@ -1,6 +1,8 @@
 import { matchesLabels } from '#api/labels.ts';
 import type { Pod, Service, ServicePort } from '#api/types.ts';
 import type { Informer } from '#client/informer.ts';
+import type { Informers } from '#client/informer-factory.ts';
+import { pods, services } from '#client/resources.ts';
 import { isReady, isTerminal } from '#controllers/pods.ts';
 
 /** What both EndpointSlices and Endpoints need to know about a Service's pods. Pure. */
@@ -16,14 +18,41 @@ export type PortOfPod = {
 /** Services whose endpoints we keep: those that select pods. */
 export function selectsPods(service: Service): boolean {
   const { selector, type } = service.spec ?? {};
-  return selector !== undefined && type !== 'ExternalName';
+  return Object.keys(selector ?? {}).length > 0 && type !== 'ExternalName';
 }
 
-export function selectedPods(service: Service, pods: Informer<Pod>): Pod[] {
+const LABEL_INDEX = 'label';
+const SELECTOR_INDEX = 'selector';
+
+const labelPairs = (namespace = '', labels: Readonly<Record<string, string>> = {}): string[] =>
+  Object.entries(labels).map(([key, value]) => `${namespace}/${key}=${value}`);
+
+/** Index values: every label of a pod, in its namespace. */
+const labelIndex = ({ metadata }: Pod): string[] => labelPairs(metadata.namespace, metadata.labels);
+
+/** Index values: one of the labels that a service selects by; a pod it selects has that, too. */
+const selectorIndex = (service: Service): string[] =>
+  selectsPods(service)
+    ? labelPairs(service.metadata.namespace, service.spec?.selector).slice(0, 1)
+    : [];
+
+export type ServicePodCaches = { podCache: Informer<Pod>; serviceCache: Informer<Service> };
+
+/**
+ * Pods and services that are found by one another's labels: to look through a namespace for each
+ * would cost pods times services.
+ */
+export const servicePodCaches = (informers: Informers): ServicePodCaches => ({
+  podCache: informers.of(pods, { indexes: { [LABEL_INDEX]: labelIndex } }),
+  serviceCache: informers.of(services, { indexes: { [SELECTOR_INDEX]: selectorIndex } }),
+});
+
+export function selectedPods(service: Service, { podCache }: ServicePodCaches): Pod[] {
   const matchLabels = service.spec?.selector ?? {};
-  return pods
-    .list(service.metadata.namespace ?? '')
-    .filter((pod) => matchesLabels({ matchLabels }, pod.metadata.labels ?? {}));
+  const pairs = labelPairs(service.metadata.namespace, matchLabels);
+  const byPair = pairs.map((pair) => podCache.byIndex(LABEL_INDEX, pair));
+  const fewest = byPair.reduce((least, some) => (some.length < least.length ? some : least));
+  return fewest.filter((pod) => matchesLabels({ matchLabels }, pod.metadata.labels ?? {}));
 }
 
 export const isHeadless = (service: Service): boolean =>
@@ -97,21 +126,21 @@ function fingerprint(pod: Pod): string {
 
 /** Adds the keys of the services that a changed pod belongs or belonged to. */
 export function onServicePods(
-  pods: Informer<Pod>,
-  services: Informer<Service>,
+  { podCache, serviceCache }: ServicePodCaches,
   add: (key: string) => void,
 ): void {
-  pods.onChange((change) => {
+  podCache.onChange((change) => {
     if (change.type === 'updated' && fingerprint(change.old) === fingerprint(change.object)) return;
-    const now = change.object.metadata.labels ?? {};
-    const before = change.type === 'updated' ? (change.old.metadata.labels ?? {}) : now;
-    const { namespace = '' } = change.object.metadata;
-    for (const service of services.list(namespace)) {
-      if (!selectsPods(service)) continue;
-      const matchLabels = service.spec?.selector ?? {};
-      if (matchesLabels({ matchLabels }, now) || matchesLabels({ matchLabels }, before)) {
-        add(`${namespace}/${service.metadata.name}`);
+    addServicesOf(change.object);
+    if (change.type === 'updated') addServicesOf(change.old);
+  });
+  function addServicesOf(pod: Pod): void {
+    for (const pair of labelIndex(pod)) {
+      for (const service of serviceCache.byIndex(SELECTOR_INDEX, pair)) {
+        const matchLabels = service.spec?.selector ?? {};
+        if (!matchesLabels({ matchLabels }, pod.metadata.labels)) continue;
+        add(`${service.metadata.namespace}/${service.metadata.name}`);
       }
     }
-  });
+  }
 }
