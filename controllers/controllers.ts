@@ -1,4 +1,5 @@
 import type { ControllerDefinition } from '#controllers/definition.ts';
+import { attachDetachController } from '#controllers/attach-detach-controller.ts';
 import { clusterRoleAggregationController } from '#controllers/clusterrole-aggregation-controller.ts';
 import { cronJobController } from '#controllers/cronjob-controller.ts';
 import { daemonSetController } from '#controllers/daemonset-controller.ts';
@@ -26,6 +27,7 @@ import { serviceLbController } from '#controllers/service-lb-controller.ts';
 import { statefulSetController } from '#controllers/statefulset-controller.ts';
 import { taintEvictionController } from '#controllers/taint-eviction-controller.ts';
 import { ttlAfterFinishedController } from '#controllers/ttl-after-finished-controller.ts';
+import { volumeExpandController } from '#controllers/volume-expand-controller.ts';
 import {
   claimProtectionController,
   volumeProtectionController,
@@ -57,6 +59,8 @@ export const controllers: readonly ControllerDefinition[] = [
   resourceQuotaController,
   clusterRoleAggregationController,
   persistentVolumeBinderController,
+  attachDetachController,
+  volumeExpandController,
   localProvisionerController,
   claimProtectionController,
   volumeProtectionController,

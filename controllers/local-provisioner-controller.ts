@@ -1,3 +1,4 @@
+import { LOCAL_DRIVER } from '#api/csi-names.ts';
 import type { Node, PersistentVolume, PersistentVolumeClaim, StorageClass } from '#api/types.ts';
 import { classOf, SELECTED_NODE, waitsForConsumer } from '#api/volume-match.ts';
 import type { Action } from '#client/actions.ts';
@@ -12,8 +13,6 @@ import type { ControllerDefinition, ControllerSetup } from '#controllers/definit
 
 const NAME = 'local-provisioner-controller';
 const PROVISIONER = 'gantry.dev/local';
-/** What node agents know: directories of the node itself. Drivers' names have no slash. */
-const LOCAL_DRIVER = 'local.gantry.dev';
 const PROVISIONED_BY = 'pv.kubernetes.io/provisioned-by';
 const HOSTNAME = 'kubernetes.io/hostname';
 /** A directory of one node cannot be shared with others. */

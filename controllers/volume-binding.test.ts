@@ -198,6 +198,23 @@ test('a released volume is kept; a claim that lost its volume says so', async ()
   await sim.stop();
 });
 
+for (const [policy, reason] of [
+  ['Recycle', 'VolumeFailedRecycle'],
+  ['Delete', 'VolumeFailedDelete'],
+] as const) {
+  test(`a released volume that nobody can ${policy.toLowerCase()} has failed, and says so`, async () => {
+    const sim = simulate({ seed: 7, controllers });
+    const spec = { persistentVolumeReclaimPolicy: policy };
+    await sim.api.create(persistentVolumes, volume('v', '2Gi', spec));
+    await sim.api.create(persistentVolumeClaims, claim('1Gi'));
+    await sim.until(() => found(sim).volume?.status?.phase === 'Bound', 'bound');
+    await sim.api.delete(persistentVolumeClaims, { namespace: 'd', name: 'c' });
+    await sim.until(() => found(sim).volume?.status?.phase === 'Failed', 'failed');
+    assert.ok(sim.said.some((said) => said.startsWith(`Warning ${reason} `)));
+    await sim.stop();
+  });
+}
+
 test('a provisioner is told where the first consumer runs', async () => {
   const sim = simulate({ seed: 3, controllers, runPods: false });
   await sim.api.create(nodes, { metadata: { name: 'n1' } });

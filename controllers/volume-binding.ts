@@ -20,6 +20,8 @@ const PROVISIONERS = [
   'volume.kubernetes.io/storage-provisioner',
   'volume.beta.kubernetes.io/storage-provisioner',
 ];
+/** Set by whoever made a volume for a claim. */
+const PROVISIONED_BY = 'pv.kubernetes.io/provisioned-by';
 const WAITING_REPEAT_MS = 60_000;
 
 type Claim = PersistentVolumeClaim;
@@ -170,8 +172,9 @@ export function planVolume({ volume, claim }: VolumeWorld): Plan {
   if (!claimRef?.uid) return { actions: setVolumePhase(volume, 'Available') };
   const holder = claim?.metadata.uid === claimRef.uid ? claim : undefined;
   if (!holder) {
-    const isOver = volume.status?.phase === 'Failed';
-    return { actions: isOver ? [] : setVolumePhase(volume, 'Released') };
+    if (volume.status?.phase === 'Failed') return { actions: [] };
+    if (volume.status?.phase === 'Released') return { actions: reclaim(volume) };
+    return { actions: setVolumePhase(volume, 'Released') };
   }
   const { volumeName } = holder.spec ?? {};
   if (volumeName === volume.metadata.name) return { actions: setVolumePhase(volume, 'Bound') };
@@ -181,6 +184,28 @@ export function planVolume({ volume, claim }: VolumeWorld): Plan {
   const { claimRef: __, ...spec } = volume.spec ?? {};
   const object = { ...volume, metadata: { ...volume.metadata, annotations }, spec };
   return { actions: [{ type: 'update', resource: persistentVolumes, object }] };
+}
+
+/** Policies that nobody can follow are said to have failed; provisioners delete their own volumes. */
+function reclaim(volume: Volume): Action[] {
+  const { name } = volume.metadata;
+  const policy = volume.spec?.persistentVolumeReclaimPolicy ?? 'Retain';
+  const isProvisioned = volume.metadata.annotations?.[PROVISIONED_BY] !== undefined;
+  if (policy === 'Retain' || (policy === 'Delete' && isProvisioned)) return [];
+  const [reason, what, help] =
+    policy === 'Recycle'
+      ? [
+          'VolumeFailedRecycle',
+          'recycler',
+          'use dynamic provisioning, or Retain and empty it by hand',
+        ]
+      : ['VolumeFailedDelete', 'deletable', 'delete it by hand, or let a provisioner make volumes'];
+  const message = `error getting ${what} volume plugin for volume "${name}": no volume plugin matched; ${help}`;
+  const object = { ...volume, status: { ...volume.status, phase: 'Failed', message } };
+  return [
+    { type: 'updateStatus', resource: persistentVolumes, object },
+    say(volume, 'Warning', reason, message),
+  ];
 }
 
 function setVolumePhase(volume: Volume, phase: string): Action[] {

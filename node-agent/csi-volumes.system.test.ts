@@ -65,9 +65,11 @@ async function call(verb: string, path: string, body?: object, headers = {}) {
 
 const pause = () => new Promise((resolve) => setTimeout(resolve, 20));
 async function get<T>(path: string, ok: (object: T) => boolean): Promise<T> {
+  const end = Date.now() + 40_000;
   for (;;) {
-    const { code, body } = await server.call('GET', path);
+    const { code, body, text } = await server.call('GET', path);
     if (code < 300 && ok(body as unknown as T)) return body as unknown as T;
+    if (Date.now() > end) throw new Error(`${path} did not become as wanted: ${text}`);
     await pause();
   }
 }

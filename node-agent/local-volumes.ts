@@ -3,8 +3,6 @@ import { join } from 'node:path';
 import { ConfigError } from '#node-agent/config-error.ts';
 import type { VolumeContext } from '#node-agent/volume-type.ts';
 
-/** Volumes with this CSI driver are directories that this agent makes itself. */
-export const LOCAL_DRIVER = 'local.gantry.dev';
 /** Handles are names of PersistentVolumes, and become names of directories. */
 const HANDLE = /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/;
 

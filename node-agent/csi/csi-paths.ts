@@ -1,13 +1,11 @@
-import { createHash } from 'node:crypto';
 import { join } from 'node:path';
+import { sha256 } from '#api/csi-names.ts';
 import { podDir, type PodPaths } from '#node-agent/pod-files.ts';
 
 /**
  * Where volumes of CSI drivers are, below the agent's root directory, exactly as the kubelet lays
  * them, so that either agent finds what the other left. Source: kubelet pkg/volume/csi.
  */
-
-const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 
 const PLUGIN = 'kubernetes.io~csi';
 
@@ -47,14 +45,6 @@ export function csiPlaces(
   };
 }
 
-/** Name of the object that says whether a volume is attached to a node. */
-export const attachmentName = (handle: string, driver: string, node: string): string =>
-  `csi-${sha256(`${handle}${driver}${node}`)}`;
-
 /** Handle of a volume that lives and dies with a pod. */
 export const inlineHandle = (uid: string, volume: string): string =>
   `csi-${sha256(`${uid}${volume}`)}`;
-
-/** Name of a volume in node.status.volumesInUse and volumesAttached. */
-export const uniqueVolumeName = (driver: string, handle: string): string =>
-  `kubernetes.io/csi/${driver}^${handle}`;

@@ -3,19 +3,15 @@ import { mkdir, rm, rmdir, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Clock } from '#base/clock.ts';
 import type { Log } from '#base/log.ts';
+import { attachmentName, uniqueVolumeName } from '#api/csi-names.ts';
 import { isStatusError } from '#api/status.ts';
 import type { CSIDriver, Pod } from '#api/types.ts';
 import type { Api } from '#client/api.ts';
-import { volumeAttachments } from '#client/resources.ts';
+import { nodes, volumeAttachments } from '#client/resources.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
 import type { CsiDriver, NodeCapability } from '#node-agent/csi/csi-driver.ts';
 import { growVolume } from '#node-agent/csi/csi-growth.ts';
-import {
-  attachmentName,
-  type CsiPlaces,
-  csiPlaces,
-  uniqueVolumeName,
-} from '#node-agent/csi/csi-paths.ts';
+import { type CsiPlaces, csiPlaces } from '#node-agent/csi/csi-paths.ts';
 import {
   allRecords,
   type CsiRecord,
@@ -202,6 +198,9 @@ export class CsiVolumes {
       this.onInUse();
     }
     await this.#untilReported(unique);
+    // Read after the report: whoever is about to detach has seen it, or has said so before.
+    const node = await api.get(nodes, { name: nodeName });
+    const listed = node.status?.volumesAttached?.some((one) => one.name === unique) ?? false;
     const attachment = await api
       .get(volumeAttachments, { name: attachmentName(handle, driver, nodeName) })
       .catch((error: unknown) => {
@@ -209,7 +208,7 @@ export class CsiVolumes {
         throw error;
       });
     const { attached, attachmentMetadata, attachError } = attachment?.status ?? {};
-    if (attached) return attachmentMetadata ?? {};
+    if (attached && listed) return attachmentMetadata ?? {};
     if (attachError?.message)
       throw new ConfigError(
         `AttachVolume.Attach failed for volume "${name}" : ${attachError.message}`,

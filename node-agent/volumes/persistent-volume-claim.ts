@@ -1,8 +1,9 @@
 import { stat } from 'node:fs/promises';
+import { LOCAL_DRIVER } from '#api/csi-names.ts';
 import type { PersistentVolume, PersistentVolumeClaim, Pod, Volume } from '#api/types.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
 import { persistentRequest } from '#node-agent/csi/csi-request.ts';
-import { LOCAL_DRIVER, localDirectory } from '#node-agent/local-volumes.ts';
+import { localDirectory } from '#node-agent/local-volumes.ts';
 import { giveToGroup } from '#node-agent/volume-ownership.ts';
 import { NotYetError, type VolumeContext, type VolumeType } from '#node-agent/volume-type.ts';
 import { hostPathVolume } from '#node-agent/volumes/host-path.ts';

@@ -1,0 +1,16 @@
+import { createHash } from 'node:crypto';
+
+/** Names that node agents, controllers and CSI's sidecars must all come to by themselves. */
+
+export const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
+
+/** Name of the VolumeAttachment of a volume and a node. Source: kubelet pkg/volume/csi. */
+export const attachmentName = (handle: string, driver: string, node: string): string =>
+  `csi-${sha256(`${handle}${driver}${node}`)}`;
+
+/** Name of a volume in node.status.volumesInUse and volumesAttached. */
+export const uniqueVolumeName = (driver: string, handle: string): string =>
+  `kubernetes.io/csi/${driver}^${handle}`;
+
+/** Volumes with this CSI driver are directories that node agents make themselves. */
+export const LOCAL_DRIVER = 'local.gantry.dev';
