@@ -7,10 +7,12 @@ import { nodeName } from '#scheduler/plugins/node-name.ts';
 import { nodePorts } from '#scheduler/plugins/node-ports.ts';
 import { type FitStrategy, nodeResourcesFit } from '#scheduler/plugins/node-resources-fit.ts';
 import { nodeUnschedulable } from '#scheduler/plugins/node-unschedulable.ts';
+import { nodeVolumeLimits } from '#scheduler/plugins/node-volume-limits.ts';
 import { podTopologySpread } from '#scheduler/plugins/pod-topology-spread.ts';
 import { schedulingGates } from '#scheduler/plugins/scheduling-gates.ts';
 import { taintToleration } from '#scheduler/plugins/taint-toleration.ts';
 import { volumeBinding } from '#scheduler/plugins/volume-binding.ts';
+import { volumeRestrictions } from '#scheduler/plugins/volume-restrictions.ts';
 
 /**
  * THE LIST of scheduler plugins, in the order in which they filter (cheapest and most decisive
@@ -26,6 +28,8 @@ export function pluginsFor(strategy: FitStrategy): readonly WeightedPlugin[] {
     { plugin: taintToleration, weight: 3 },
     { plugin: nodeAffinity, weight: 2 },
     { plugin: nodePorts, weight: 0 },
+    { plugin: volumeRestrictions, weight: 0 },
+    { plugin: nodeVolumeLimits, weight: 0 },
     { plugin: volumeBinding, weight: 0 },
     { plugin: nodeResourcesFit(strategy), weight: packing ? 3 : 1 },
     { plugin: podTopologySpread, weight: 2 },

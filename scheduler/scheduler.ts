@@ -8,6 +8,9 @@ import type { Api } from '#client/api.ts';
 import type { EventRecorder } from '#client/events.ts';
 import type { Informers } from '#client/informer-factory.ts';
 import {
+  csiDrivers,
+  csiNodes,
+  csiStorageCapacities,
   namespaces,
   nodes,
   persistentVolumeClaims,
@@ -120,22 +123,29 @@ type Scheduler = SchedulerOptions & {
   start: SearchStart;
 };
 
-/** Claims, volumes and classes; any change of them may let a pod fit. */
+/** Claims, volumes, classes and drivers; any change of them may let a pod fit. */
 function storageInformers(informers: Informers) {
   const claims = informers.of(persistentVolumeClaims);
   const volumes = informers.of(persistentVolumes);
   const classes = informers.of(storageClasses);
+  const csiNodeCache = informers.of(csiNodes);
+  const drivers = informers.of(csiDrivers);
+  const capacities = informers.of(csiStorageCapacities);
+  const all = [claims, volumes, classes, csiNodeCache, drivers, capacities];
   const view: StorageView = {
     claim: (namespace, name) => claims.get({ namespace, name }),
     volume: (name) => volumes.get({ name }),
     volumes: () => volumes.list(),
     storageClass: (name) => classes.get({ name }),
+    csiNode: (name) => csiNodeCache.get({ name }),
+    csiDriver: (name) => drivers.get({ name }),
+    capacities: () => capacities.list(),
   };
   return {
     view,
-    synced: () => Promise.all([claims.synced(), volumes.synced(), classes.synced()]),
+    synced: () => Promise.all(all.map((informer) => informer.synced())),
     onChange(changed: () => void): void {
-      for (const informer of [claims, volumes, classes]) informer.onChange(changed);
+      for (const informer of all) informer.onChange(changed);
     },
   };
 }

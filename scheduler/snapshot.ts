@@ -1,4 +1,7 @@
 import type {
+  CSIDriver,
+  CSINode,
+  CSIStorageCapacity,
   Node,
   PersistentVolume,
   PersistentVolumeClaim,
@@ -67,6 +70,10 @@ export type StorageView = {
   volume(name: string): PersistentVolume | undefined;
   volumes(): readonly PersistentVolume[];
   storageClass(name: string): StorageClass | undefined;
+  csiNode(name: string): CSINode | undefined;
+  csiDriver(name: string): CSIDriver | undefined;
+  /** What is left of each class's storage, by part of the topology. */
+  capacities(): readonly CSIStorageCapacity[];
 };
 
 /** A pod without requests counts as this much when nodes are scored. Source: upstream's scheduler. */

@@ -1,6 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { PersistentVolume, PersistentVolumeClaim, StorageClass } from '#api/types.ts';
+import type {
+  CSIStorageCapacity,
+  PersistentVolume,
+  PersistentVolumeClaim,
+  StorageClass,
+} from '#api/types.ts';
 import { type CycleContext, SKIP } from '#scheduler/plugin.ts';
 import { volumeBinding } from '#scheduler/plugins/volume-binding.ts';
 import { ClusterCache, podView, type StorageView } from '#scheduler/snapshot.ts';
@@ -36,15 +41,20 @@ type World = {
   claim?: PersistentVolumeClaim;
   volumes?: PersistentVolume[];
   storageClass?: StorageClass;
+  room?: CSIStorageCapacity;
 };
 
 /** The reason of the refusal before, or of node n1; '' when it takes the pod. */
-function verdict({ claim: one, volumes = [], storageClass }: World): string {
+function verdict({ claim: one, volumes = [], storageClass, room }: World): string {
   const storage: StorageView = {
     claim: () => one,
     volume: (name) => volumes.find(({ metadata }) => metadata.name === name),
     volumes: () => volumes,
     storageClass: () => storageClass,
+    csiNode: () => undefined,
+    csiDriver: (name) =>
+      room === undefined ? undefined : { metadata: { name }, spec: { storageCapacity: true } },
+    capacities: () => (room === undefined ? [] : [room]),
   };
   const cluster = new ClusterCache({ storage });
   cluster.setNode(testNode('n1'));
@@ -69,6 +79,20 @@ chosen.metadata = {
   ...chosen.metadata,
   annotations: { 'volume.kubernetes.io/selected-node': 'n2' },
 };
+
+const large = claim({
+  spec: {
+    storageClassName: 'wait',
+    accessModes: ['ReadWriteOnce'],
+    resources: { requests: { storage: '10Gi' } },
+  },
+});
+const roomFor = (capacity: string, host: string): CSIStorageCapacity => ({
+  metadata: { name: 'room' },
+  storageClassName: 'wait',
+  capacity,
+  nodeTopology: { matchLabels: { 'kubernetes.io/hostname': host } },
+});
 
 const cases: { name: string; of: World; reason: string }[] = [
   { name: 'no such claim', of: {}, reason: 'persistentvolumeclaim "c" not found' },
@@ -106,6 +130,34 @@ const cases: { name: string; of: World; reason: string }[] = [
   {
     name: 'a claim that is being provisioned elsewhere',
     of: { claim: chosen, storageClass: provisions },
+    reason: "node(s) didn't find available persistent volumes to bind",
+  },
+  {
+    name: 'a driver that has enough left here',
+    of: { claim: large, storageClass: provisions, room: roomFor('20Gi', 'n1') },
+    reason: '',
+  },
+  {
+    name: 'a driver that has too little left here',
+    of: { claim: large, storageClass: provisions, room: roomFor('9Gi', 'n1') },
+    reason: 'node(s) did not have enough free storage',
+  },
+  {
+    name: 'a driver that has something left elsewhere',
+    of: { claim: large, storageClass: provisions, room: roomFor('20Gi', 'n2') },
+    reason: 'node(s) did not have enough free storage',
+  },
+  {
+    name: 'a class that is not for this part of the cluster',
+    of: {
+      claim: claim(),
+      storageClass: {
+        ...provisions,
+        allowedTopologies: [
+          { matchLabelExpressions: [{ key: 'kubernetes.io/hostname', values: ['n2'] }] },
+        ],
+      },
+    },
     reason: "node(s) didn't find available persistent volumes to bind",
   },
 ];

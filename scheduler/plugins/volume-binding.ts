@@ -1,4 +1,6 @@
-import type { PersistentVolume, PersistentVolumeClaim, StorageClass } from '#api/types.ts';
+import { matchesLabels } from '#api/labels.ts';
+import { compareQuantity, parseQuantity } from '#api/quantity.ts';
+import type { Node, PersistentVolume, PersistentVolumeClaim, StorageClass } from '#api/types.ts';
 import {
   claimNameOf,
   classOf,
@@ -34,9 +36,9 @@ export const volumeBinding: Plugin = {
     if (!refusal) context.state.set(NAME, demand);
     return refusal;
   },
-  filter({ cluster, state }, { node }) {
+  filter({ cluster: { storage }, state }, { node }) {
     const demand = state.get(NAME) as Demand | undefined;
-    if (!demand || !cluster.storage) return null;
+    if (!demand || !storage) return null;
     if (demand.bound.some((volume) => !isReachable(volume, node))) {
       return {
         reason: "node(s) didn't match PersistentVolume's node affinity",
@@ -44,13 +46,22 @@ export const volumeBinding: Plugin = {
         help: 'the data is on another node: make room there',
       };
     }
-    const volumes = cluster.storage.volumes();
+    const volumes = storage.volumes();
     for (const { claim, storageClass } of demand.waiting) {
       const selected = claim.metadata.annotations?.[SELECTED_NODE];
-      const canBe = selected
-        ? selected === node.metadata.name
-        : storageClass?.provisioner !== NO_PROVISIONER ||
-          findVolume({ claim, storageClass, node, volumes }) !== undefined;
+      const mayProvision =
+        storageClass !== undefined &&
+        storageClass.provisioner !== NO_PROVISIONER &&
+        isAllowed(storageClass, node);
+      const exists = findVolume({ claim, storageClass, node, volumes }) !== undefined;
+      if (!selected && !exists && mayProvision && !hasRoom(claim, storageClass, node, storage)) {
+        return {
+          reason: 'node(s) did not have enough free storage',
+          unresolvable: true,
+          help: `free or add storage of class ${storageClass.metadata.name}`,
+        };
+      }
+      const canBe = selected ? selected === node.metadata.name : mayProvision || exists;
       if (!canBe) {
         return {
           reason: "node(s) didn't find available persistent volumes to bind",
@@ -62,6 +73,40 @@ export const volumeBinding: Plugin = {
     return null;
   },
 };
+
+/** A class may be for a part of the cluster only. */
+function isAllowed({ allowedTopologies }: StorageClass, { metadata }: Node): boolean {
+  if (!allowedTopologies || allowedTopologies.length === 0) return true;
+  return allowedTopologies.some((term) =>
+    (term.matchLabelExpressions ?? []).every(({ key, values }) =>
+      values.includes(metadata.labels?.[key] ?? ''),
+    ),
+  );
+}
+
+/**
+ * Whether a driver that tells how much it has left has enough for the claim where the node is.
+ * Source: KEP-1472, CSIDriver.spec.storageCapacity.
+ */
+function hasRoom(
+  { spec }: PersistentVolumeClaim,
+  { metadata, provisioner }: StorageClass,
+  node: Node,
+  storage: StorageView,
+): boolean {
+  if (!storage.csiDriver(provisioner)?.spec.storageCapacity) return true;
+  const size = parseQuantity(spec?.resources?.requests?.['storage'] ?? '0');
+  return storage.capacities().some(({ storageClassName, capacity, ...one }) => {
+    const largest = one.maximumVolumeSize ?? capacity;
+    return (
+      storageClassName === metadata.name &&
+      largest !== undefined &&
+      compareQuantity(parseQuantity(largest), size) >= 0 &&
+      one.nodeTopology !== undefined &&
+      matchesLabels(one.nodeTopology, node.metadata.labels ?? {})
+    );
+  });
+}
 
 function addDemands(
   { pod: { pod } }: CycleContext,
