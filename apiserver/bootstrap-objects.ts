@@ -23,7 +23,6 @@ export function bootstrapObjects(): readonly Born[] {
     },
     { group: 'scheduling.k8s.io', resource: 'priorityclasses', objects: priorityClasses() },
     { group: 'node.k8s.io', resource: 'runtimeclasses', objects: runtimeClasses() },
-    { group: 'storage.k8s.io', resource: 'storageclasses', objects: [localStorage()] },
   ];
 }
 
@@ -41,17 +40,6 @@ function priorityClasses(): KubeObject[] {
       description: 'For pods that their node cannot do without.',
     },
   ];
-}
-
-/** Directories of the node on which the first pod runs: what any cluster can offer. */
-function localStorage(): KubeObject {
-  const annotations = { 'storageclass.kubernetes.io/is-default-class': 'true' };
-  return {
-    metadata: { name: 'local', annotations },
-    provisioner: 'gantry.dev/local',
-    reclaimPolicy: 'Delete',
-    volumeBindingMode: 'WaitForFirstConsumer',
-  };
 }
 
 /** `container` is what pods get anyway; `microvm` waits for a node that offers it. */

@@ -48,6 +48,7 @@ export const GANTRY_CLUSTER_ROLES: RoleTable = {
   'gantry:controllers': [
     ...allControllerRules(),
     'get list | metrics.k8s.io | nodes pods',
+    'create | storage.k8s.io | storageclasses',
     'get | core | nodes/metrics nodes/stats',
   ],
   'gantry:node-network': [

@@ -3,6 +3,7 @@ import { attachDetachController } from '#controllers/attach-detach-controller.ts
 import { clusterRoleAggregationController } from '#controllers/clusterrole-aggregation-controller.ts';
 import { cronJobController } from '#controllers/cronjob-controller.ts';
 import { daemonSetController } from '#controllers/daemonset-controller.ts';
+import { defaultStorageClassController } from '#controllers/default-storage-class-controller.ts';
 import { deploymentController } from '#controllers/deployment-controller.ts';
 import { disruptionController } from '#controllers/disruption-controller.ts';
 import { endpointsController } from '#controllers/endpoints-controller.ts';
@@ -61,6 +62,7 @@ export const controllers: readonly ControllerDefinition[] = [
   persistentVolumeBinderController,
   attachDetachController,
   volumeExpandController,
+  defaultStorageClassController,
   localProvisionerController,
   claimProtectionController,
   volumeProtectionController,

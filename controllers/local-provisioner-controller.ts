@@ -12,7 +12,7 @@ import {
 import type { ControllerDefinition, ControllerSetup } from '#controllers/definition.ts';
 
 const NAME = 'local-provisioner-controller';
-const PROVISIONER = 'gantry.dev/local';
+export const PROVISIONER = 'gantry.dev/local';
 const PROVISIONED_BY = 'pv.kubernetes.io/provisioned-by';
 const HOSTNAME = 'kubernetes.io/hostname';
 /** A directory of one node cannot be shared with others. */

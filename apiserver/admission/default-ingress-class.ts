@@ -1,7 +1,7 @@
+import { newestDefault } from '#api/default-class.ts';
 import { forbiddenError } from '#api/status.ts';
 import type { KubeObject } from '#api/types.ts';
 import type { AdmissionRule } from '#apiserver/admission-rule.ts';
-import { newestDefault } from '#apiserver/admission/default-storage-class.ts';
 
 const IS_DEFAULT = 'ingressclass.kubernetes.io/is-default-class';
 const OLD_ANNOTATION = 'kubernetes.io/ingress.class';

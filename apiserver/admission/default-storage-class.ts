@@ -1,3 +1,4 @@
+import { newestDefault } from '#api/default-class.ts';
 import type { KubeObject } from '#api/types.ts';
 import type { AdmissionRule } from '#apiserver/admission-rule.ts';
 
@@ -23,15 +24,3 @@ export const defaultStorageClass: AdmissionRule = {
     if (name !== undefined) claim.spec.storageClassName = name;
   },
 };
-
-/** Name of the newest object that says it is the default; equal ages go by name. */
-export function newestDefault(
-  classes: readonly KubeObject[],
-  annotation: string,
-): string | undefined {
-  const age = (one: KubeObject): number => Date.parse(one.metadata.creationTimestamp ?? '');
-  const name = (one: KubeObject): string => one.metadata.name ?? '';
-  const defaults = classes.filter((one) => one.metadata.annotations?.[annotation] === 'true');
-  defaults.sort((a, b) => age(b) - age(a) || (name(a) < name(b) ? -1 : 1));
-  return defaults[0]?.metadata.name;
-}
