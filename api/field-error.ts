@@ -23,8 +23,20 @@ export type FieldError = {
 /** How upstream prints an offending value: strings quoted, numbers bare, objects as JSON. */
 export function printValue(value: unknown): string {
   if (value === undefined || value === null) return 'null';
-  return JSON.stringify(value);
+  if (typeof value === 'string') return quoted(value);
+  // Go's JSON is safe inside HTML.
+  return JSON.stringify(value).replaceAll(/[<>&\u2028\u2029]/g, (char) => unicodeEscape(char));
 }
+
+const unicodeEscape = (char: string): string =>
+  `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`;
+
+/** A text as Go's `%q` shows it, which differs from JSON in characters that nobody can see. */
+const quoted = (text: string): string =>
+  JSON.stringify(text).replaceAll(/\\\\|\\u00([0-9a-f]{2})|\u007f/g, (found, hex = '7f') =>
+    found === '\\\\' ? found : (GO_ESCAPES[hex as string] ?? `\\x${hex}`),
+  );
+const GO_ESCAPES: Readonly<Record<string, string>> = { '07': '\\a', '0b': '\\v' };
 
 const withDetail = (head: string, detail: string): string => (detail ? `${head}: ${detail}` : head);
 

@@ -1,5 +1,7 @@
 import type { FieldError } from '#api/field-error.ts';
 import { invalid, notSupported, required } from '#api/field-error.ts';
+import type { InternalType } from '#api/internal-form.ts';
+import { internalForm } from '#api/internal-form.ts';
 import { compareQuantity, formatQuantity, parseQuantity, type Quantity } from '#api/quantity.ts';
 import {
   isConfigMapKey,
@@ -152,4 +154,15 @@ const isEmpty = (value: unknown): boolean =>
 /** A field that may not change; the error shows the new value. */
 export function checkImmutable(errors: Errors, path: string, value: unknown, old: unknown): void {
   if (!sameMeaning(value, old)) errors.push(invalid(path, value ?? null, IMMUTABLE));
+}
+
+/** The same for an object, which the error shows as upstream's internal type has it. */
+export function checkImmutableAs(
+  errors: Errors,
+  [path, type]: readonly [string, InternalType],
+  value: unknown,
+  old: unknown,
+): void {
+  if (sameMeaning(value, old)) return;
+  errors.push(invalid(path, internalForm(type, value), IMMUTABLE));
 }

@@ -9,6 +9,7 @@ import {
   reportExpression,
 } from '#api/admissionregistration/policy-validate.ts';
 import { duplicate, invalid, notSupported, required } from '#api/field-error.ts';
+import { internalForm } from '#api/internal-form.ts';
 import { checkQualifiedName, type Errors } from '#api/validate.ts';
 
 export type Validation = {
@@ -91,7 +92,9 @@ function checkAnnotations(
 ): void {
   if (annotations.length > MAX_ANNOTATIONS) {
     const text = `must not have more than ${MAX_ANNOTATIONS} auditAnnotations`;
-    errors.push(invalid('spec.auditAnnotations', annotations, text));
+    errors.push(
+      invalid('spec.auditAnnotations', internalForm('AuditAnnotation', annotations), text),
+    );
   }
   const keys = new Set<string>();
   for (const [i, { key = '', valueExpression = '' }] of annotations.entries()) {

@@ -10,6 +10,7 @@ import { defaultPodTemplate } from '#api/core/pod-defaults.ts';
 import { podRules } from '#api/core/pod-rules.ts';
 import { templateWarnings } from '#api/core/pod-warnings.ts';
 import { invalid, notSupported, required } from '#api/field-error.ts';
+import { internalForm } from '#api/internal-form.ts';
 import { defineKind } from '#api/kind.ts';
 import {
   AGE,
@@ -149,7 +150,12 @@ function checkStrategy(
   const { type, rollingUpdate } = strategy;
   if (type === 'OnDelete') return;
   if (type !== 'RollingUpdate') {
-    errors.push(notSupported(path, strategy, ['RollingUpdate', 'OnDelete']));
+    errors.push(
+      notSupported(path, internalForm('DaemonSetStrategy', strategy), [
+        'RollingUpdate',
+        'OnDelete',
+      ]),
+    );
     return;
   }
   const at = `${path}.rollingUpdate`;

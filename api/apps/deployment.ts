@@ -11,6 +11,7 @@ import { defaultPodTemplate } from '#api/core/pod-defaults.ts';
 import { podRules } from '#api/core/pod-rules.ts';
 import { workloadWarnings } from '#api/core/pod-warnings.ts';
 import { forbidden, invalid, notSupported, required } from '#api/field-error.ts';
+import { internalForm } from '#api/internal-form.ts';
 import { defineKind } from '#api/kind.ts';
 import { AGE, selectorColumn, templateColumns, text } from '#api/meta/columns.ts';
 import { ownedStatus, SCALE } from '#api/meta/status-part.ts';
@@ -108,7 +109,12 @@ function checkStrategy(errors: Errors, path: string, strategy: Strategy): void {
       errors.push(forbidden(at, "may not be specified when strategy `type` is 'Recreate'"));
     }
   } else if (type !== 'RollingUpdate') {
-    errors.push(notSupported(path, strategy, ['Recreate', 'RollingUpdate']));
+    errors.push(
+      notSupported(path, internalForm('DeploymentStrategy', strategy), [
+        'Recreate',
+        'RollingUpdate',
+      ]),
+    );
   } else if (!rollingUpdate) {
     errors.push(required(at, 'this should be defaulted and never be nil'));
   } else {

@@ -6,6 +6,7 @@ import { defaultPodTemplate } from '#api/core/pod-defaults.ts';
 import { podRules } from '#api/core/pod-rules.ts';
 import { templateWarnings, warnOfFractions } from '#api/core/pod-warnings.ts';
 import { forbidden, invalid, notSupported } from '#api/field-error.ts';
+import { internalForm } from '#api/internal-form.ts';
 import { defineKind } from '#api/kind.ts';
 import { AGE, templateColumns, text } from '#api/meta/columns.ts';
 import { ownedStatus, SCALE } from '#api/meta/status-part.ts';
@@ -154,11 +155,20 @@ function checkPolicies(errors: Errors, spec: Spec): void {
   if (type === 'OnDelete') {
     if (rollingUpdate) {
       const rule = "only allowed for updateStrategy 'RollingUpdate'";
-      errors.push(invalid(`${path}.rollingUpdate`, rollingUpdate, rule));
+      errors.push(
+        invalid(`${path}.rollingUpdate`, internalForm('RollingStatefulSet', rollingUpdate), rule),
+      );
     }
   } else if (type === 'RollingUpdate') {
     checkNotNegative(errors, `${path}.rollingUpdate.partition`, rollingUpdate?.partition);
-  } else errors.push(invalid(path, updateStrategy, "must be 'RollingUpdate' or 'OnDelete'"));
+  } else
+    errors.push(
+      invalid(
+        path,
+        internalForm('StatefulSetStrategy', updateStrategy),
+        "must be 'RollingUpdate' or 'OnDelete'",
+      ),
+    );
   for (const field of ['whenDeleted', 'whenScaled'] as const) {
     const value = spec.persistentVolumeClaimRetentionPolicy?.[field] ?? '';
     if (!POLICIES.includes(value)) {

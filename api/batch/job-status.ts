@@ -1,5 +1,6 @@
 import type { FieldError } from '#api/field-error.ts';
 import { invalid, required } from '#api/field-error.ts';
+import { internalForm } from '#api/internal-form.ts';
 import type { Job, KubeObject } from '#api/types.ts';
 import type { Errors } from '#api/validate.ts';
 import { checkNotNegative, sameMeaning } from '#api/validate.ts';
@@ -112,7 +113,8 @@ function checkNothingRuns(errors: Errors, status: Status): void {
   const { succeeded = [], failed = [] } = status.uncountedTerminatedPods ?? {};
   if (succeeded.length + failed.length > 0) {
     const rule = 'uncountedTerminatedPods needs to be empty for finished job';
-    errors.push(invalid('status.uncountedTerminatedPods', status.uncountedTerminatedPods, rule));
+    const shown = internalForm('UncountedPods', status.uncountedTerminatedPods);
+    errors.push(invalid('status.uncountedTerminatedPods', shown, rule));
   }
 }
 

@@ -1,5 +1,6 @@
 import { checkPodTemplate } from '#api/core/pod-validate.ts';
 import { duplicate, invalid, notSupported, required, tooLong, tooMany } from '#api/field-error.ts';
+import { internalForm } from '#api/internal-form.ts';
 import { matchesLabels } from '#api/labels.ts';
 import type { Job, JobSpec, PodTemplateSpec } from '#api/types.ts';
 import type { Errors } from '#api/validate.ts';
@@ -203,7 +204,13 @@ const INDEXES = /^\d+(-\d+)?(,\d+(-\d+)?)*$/;
 function checkSuccessPolicy(errors: Errors, path: string, spec: JobSpec): void {
   if (!spec.successPolicy) return;
   if (spec.completionMode !== 'Indexed') {
-    errors.push(invalid(path, spec.successPolicy, 'requires indexed completion mode'));
+    errors.push(
+      invalid(
+        path,
+        internalForm('SuccessPolicy', spec.successPolicy),
+        'requires indexed completion mode',
+      ),
+    );
     return;
   }
   const rules = spec.successPolicy.rules ?? [];

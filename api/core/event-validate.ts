@@ -1,7 +1,12 @@
 import { invalid, required } from '#api/field-error.ts';
 import type { Event } from '#api/types.ts';
 import type { Errors } from '#api/validate.ts';
-import { checkImmutable, checkQualifiedName, checkSubdomain } from '#api/validate.ts';
+import {
+  checkImmutable,
+  checkImmutableAs,
+  checkQualifiedName,
+  checkSubdomain,
+} from '#api/validate.ts';
 
 const MAX_SHORT = 128;
 const MAX_NOTE = 1024;
@@ -69,17 +74,17 @@ function checkSeries(errors: Errors, { series }: Event): void {
 
 /** Only how often an event has happened may change. */
 const FIXED = [
-  ['involvedObject', 'involvedObject'],
+  ['involvedObject', 'involvedObject', 'ObjectReference'],
   ['reason', 'reason'],
   ['message', 'message'],
-  ['source', 'source'],
+  ['source', 'source', 'EventSource'],
   ['firstTimestamp', 'firstTimestamp'],
   ['lastTimestamp', 'lastTimestamp'],
   ['count', 'count'],
   ['type', 'type'],
   ['eventTime', 'eventTime'],
   ['action', 'action'],
-  ['related', 'related'],
+  ['related', 'related', 'ObjectReference'],
   ['reportingComponent', 'reportingController'],
   ['reportingInstance', 'reportingInstance'],
 ] as const;
@@ -89,6 +94,9 @@ export function validateNewStyleUpdate(event: Event, old: Event): Errors {
   if (JSON.stringify(event.series ?? null) !== JSON.stringify(old.series ?? null)) {
     checkSeries(errors, event);
   }
-  for (const [field, path] of FIXED) checkImmutable(errors, path, event[field], old[field]);
+  for (const [field, path, type] of FIXED) {
+    if (type === undefined) checkImmutable(errors, path, event[field], old[field]);
+    else checkImmutableAs(errors, [path, type], event[field], old[field]);
+  }
   return errors;
 }

@@ -1,6 +1,7 @@
 import { EFFECTS } from '#api/core/pod-validate-affinity.ts';
 import { checkResourceQuantity } from '#api/core/resource-names.ts';
 import { duplicate, forbidden, invalid, required } from '#api/field-error.ts';
+import { internalForm } from '#api/internal-form.ts';
 import type { KubeObject, Node, Taint } from '#api/types.ts';
 import type { Errors } from '#api/validate.ts';
 import { checkEnum, checkQualifiedName } from '#api/validate.ts';
@@ -34,7 +35,7 @@ function checkTaints(errors: Errors, path: string, taints: readonly Taint[]): vo
     else checkEnum(errors, `${at}.effect`, taint.effect, EFFECTS);
     const key = `${taint.key}:${taint.effect}`;
     if (seen.has(key)) {
-      const error = duplicate(at, taint);
+      const error = duplicate(at, internalForm('Taint', taint));
       error.message += ': taints must be unique by key and effect pair';
       errors.push(error);
     }
@@ -77,7 +78,8 @@ export function validateNodeStatus(object: KubeObject): Errors {
   const seen = new Set<string>();
   for (const [i, entry] of (node.status?.addresses ?? []).entries()) {
     const key = `${entry.type}/${entry.address}`;
-    if (seen.has(key)) errors.push(duplicate(`status.addresses[${i}]`, entry));
+    if (seen.has(key))
+      errors.push(duplicate(`status.addresses[${i}]`, internalForm('NodeAddress', entry)));
     seen.add(key);
   }
   return errors;

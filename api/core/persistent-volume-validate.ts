@@ -3,6 +3,7 @@ import { checkNodeSelector } from '#api/core/pod-validate-affinity.ts';
 import { checkNoBacksteps } from '#api/core/volume-paths.ts';
 import { checkDriverName, SOURCE_CHECKS } from '#api/core/volume-sources-validate.ts';
 import { forbidden, invalid, notSupported, required } from '#api/field-error.ts';
+import { internalForm } from '#api/internal-form.ts';
 import type { PersistentVolume } from '#api/types.ts';
 import type { Errors } from '#api/validate.ts';
 import {
@@ -164,7 +165,9 @@ export function validateVolumeUpdate(object: PersistentVolume, old: PersistentVo
   checkImmutable(errors, 'volumeMode', now.volumeMode, before.volumeMode);
   if (before.nodeAffinity && !sameMeaning(now.nodeAffinity, before.nodeAffinity)) {
     const rule = `${IMMUTABLE}, except for updating from beta label to GA`;
-    errors.push(invalid('nodeAffinity', now.nodeAffinity ?? null, rule));
+    errors.push(
+      invalid('nodeAffinity', internalForm('VolumeNodeAffinity', now.nodeAffinity), rule),
+    );
   }
   return errors;
 }

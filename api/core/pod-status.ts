@@ -1,5 +1,6 @@
 import { checkAnnotationUpdate } from '#api/core/pod-update.ts';
 import { duplicate, forbidden, invalid } from '#api/field-error.ts';
+import { internalForm } from '#api/internal-form.ts';
 import type { ContainerStatus, KubeObject, Pod } from '#api/types.ts';
 import type { Errors } from '#api/validate.ts';
 import { addInvalid, checkImmutable, checkQualifiedName } from '#api/validate.ts';
@@ -97,11 +98,13 @@ function checkAddresses(
   for (const [i, { ip }] of list.entries()) checkIp(errors, `${path}[${i}]`, ip ?? '');
   if (list.length < 2) return;
   if (!isDualStack(list.map(({ ip }) => ipFamily(ip))) || list.length > 2) {
-    errors.push(invalid(path, list, 'may specify no more than one IP for each IP family'));
+    errors.push(
+      invalid(path, internalForm('IP', list), 'may specify no more than one IP for each IP family'),
+    );
   }
   const seen = new Set<string>();
   for (const [i, entry] of list.entries()) {
-    if (seen.has(entry.ip)) errors.push(duplicate(`${path}[${i}]`, entry));
+    if (seen.has(entry.ip)) errors.push(duplicate(`${path}[${i}]`, internalForm('IP', entry)));
     seen.add(entry.ip);
   }
 }

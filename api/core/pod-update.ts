@@ -1,5 +1,6 @@
 import { checkImageSpaces } from '#api/core/pod-validate-containers.ts';
 import { forbidden, invalid, required } from '#api/field-error.ts';
+import { internalForm } from '#api/internal-form.ts';
 import type { Container, Pod, PodSpec, Toleration } from '#api/types.ts';
 import type { Errors } from '#api/validate.ts';
 import { inRange, MAX_INT32, sameMeaning } from '#api/validate.ts';
@@ -199,7 +200,7 @@ function checkNodeAffinityUpdate(
   const terms = wanted?.nodeSelectorTerms ?? [];
   if (!wanted || terms.length !== stored.nodeSelectorTerms.length) {
     const rule = 'no additions/deletions to non-empty NodeSelectorTerms list are allowed';
-    errors.push(invalid(`${at}.nodeSelectorTerms`, terms, rule));
+    errors.push(invalid(`${at}.nodeSelectorTerms`, internalForm('NodeSelectorTerm', terms), rule));
     return;
   }
   for (const [i, old] of stored.nodeSelectorTerms.entries()) {
@@ -210,7 +211,9 @@ function checkNodeAffinityUpdate(
     );
     if ((isEmpty && !sameMeaning(term, old)) || !grown) {
       const rule = 'only additions are allowed (no mutations or deletions)';
-      errors.push(invalid(`${at}.nodeSelectorTerms[${i}]`, term, rule));
+      errors.push(
+        invalid(`${at}.nodeSelectorTerms[${i}]`, internalForm('NodeSelectorTerm', term), rule),
+      );
     }
   }
 }

@@ -7,6 +7,7 @@ import {
   required,
   tooLong,
 } from '#api/field-error.ts';
+import { internalForm } from '#api/internal-form.ts';
 import type { Container, PodSpec } from '#api/types.ts';
 import type { Errors } from '#api/validate.ts';
 import { addInvalid, checkEnum, checkId } from '#api/validate.ts';
@@ -63,7 +64,7 @@ function checkEscalation(errors: Errors, path: string, context: Context): void {
     errors.push(
       invalid(
         path,
-        context,
+        internalForm('SecurityContext', context),
         'cannot set `allowPrivilegeEscalation` to false and `privileged` to true',
       ),
     );
@@ -73,7 +74,7 @@ function checkEscalation(errors: Errors, path: string, context: Context): void {
     errors.push(
       invalid(
         path,
-        context,
+        internalForm('SecurityContext', context),
         'cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN',
       ),
     );
@@ -164,7 +165,13 @@ function checkSeccomp(errors: Errors, path: string, profile: Seccomp | undefined
   const at = `${path}.localhostProfile`;
   if (profile.type !== 'Localhost') {
     if (profile.localhostProfile !== undefined) {
-      errors.push(invalid(at, profile, 'can only be set when seccomp type is Localhost'));
+      errors.push(
+        invalid(
+          at,
+          internalForm('Profile', profile),
+          'can only be set when seccomp type is Localhost',
+        ),
+      );
     }
   } else if (profile.localhostProfile === undefined) {
     errors.push(required(at, 'must be set when seccomp type is Localhost'));

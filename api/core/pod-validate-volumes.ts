@@ -3,6 +3,7 @@ import { checkFieldRef, checkResourceRef } from '#api/core/pod-validate-env.ts';
 import { checkLocalPath } from '#api/core/volume-paths.ts';
 import { checkDriverName, SOURCE_CHECKS } from '#api/core/volume-sources-validate.ts';
 import { duplicate, forbidden, invalid, required } from '#api/field-error.ts';
+import { internalForm } from '#api/internal-form.ts';
 import type { ObjectMeta, PodSpec, Volume } from '#api/types.ts';
 import type { Errors } from '#api/validate.ts';
 import { addInvalid, checkEnum, checkLabel, quantitySign } from '#api/validate.ts';
@@ -206,7 +207,13 @@ type Bundle = NonNullable<ProjectedSource['clusterTrustBundle']>;
 function checkBundle(errors: Errors, at: string, bundle: Bundle): void {
   const { name, signerName, labelSelector } = bundle;
   if (name !== undefined && signerName !== undefined) {
-    errors.push(invalid(at, bundle, 'only one of name and signerName may be used'));
+    errors.push(
+      invalid(
+        at,
+        internalForm('ClusterTrustBundle', bundle),
+        'only one of name and signerName may be used',
+      ),
+    );
   } else if (name !== undefined) {
     if (name === '') errors.push(required(`${at}.name`, 'must be a valid object name'));
     if (labelSelector) {
@@ -336,11 +343,11 @@ export function checkPodClaims(errors: Errors, path: string, spec: PodSpec): Set
     if (direct !== undefined && template !== undefined) {
       const rule =
         'at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified';
-      errors.push(invalid(at, claim, rule));
+      errors.push(invalid(at, internalForm('PodResourceClaim', claim), rule));
     }
     if (direct === undefined && template === undefined) {
       const rule = 'must specify one of: `resourceClaimName`, `resourceClaimTemplateName`';
-      errors.push(invalid(at, claim, rule));
+      errors.push(invalid(at, internalForm('PodResourceClaim', claim), rule));
     }
     if (direct !== undefined) {
       addInvalid(errors, `${at}.resourceClaimName`, direct, nameIsDnsSubdomain(direct, false));

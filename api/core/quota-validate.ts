@@ -4,6 +4,7 @@ import {
   isStandardQuotaResource,
 } from '#api/core/resource-names.ts';
 import { invalid, required } from '#api/field-error.ts';
+import { internalForm } from '#api/internal-form.ts';
 import type { KubeObject, ResourceQuota } from '#api/types.ts';
 import type { Errors } from '#api/validate.ts';
 import { IMMUTABLE } from '#api/validate.ts';
@@ -96,7 +97,7 @@ function checkOpposites(
 ): void {
   for (const [one, other] of OPPOSITES) {
     if (scopes.includes(one) && scopes.includes(other)) {
-      errors.push(invalid(path, shown, 'conflicting scopes'));
+      errors.push(invalid(path, internalForm('ScopeSelector', shown), 'conflicting scopes'));
     }
   }
 }
@@ -110,7 +111,13 @@ function checkScopeSelector(errors: Errors, path: string, spec: Spec): void {
     }
     for (const name of Object.keys(spec.hard ?? {}).sort()) {
       if (isStandardQuotaResource(name) && !scopeFits(scopeName, name)) {
-        errors.push(invalid(at, spec.scopeSelector, 'unsupported scope applied to resource'));
+        errors.push(
+          invalid(
+            at,
+            internalForm('ScopeSelector', spec.scopeSelector),
+            'unsupported scope applied to resource',
+          ),
+        );
       }
     }
     if (EXISTS_ONLY.includes(scopeName) && operator !== 'Exists') {

@@ -1,5 +1,6 @@
 import { PROTOCOLS } from '#api/core/pod-validate-containers.ts';
 import { duplicate, forbidden, invalid, required } from '#api/field-error.ts';
+import { internalForm } from '#api/internal-form.ts';
 import type { KubeObject, Service, ServicePort, ServiceSpec } from '#api/types.ts';
 import type { Errors } from '#api/validate.ts';
 import {
@@ -195,7 +196,8 @@ function checkDuplicatePorts(errors: Errors, ports: readonly ServicePort[]): voi
   const taken = new Set<string>();
   for (const [i, { protocol, port }] of ports.entries()) {
     const key = `${protocol}/${port}`;
-    if (taken.has(key)) errors.push(duplicate(`spec.ports[${i}]`, { protocol, port }));
+    const shown = internalForm('ServicePort', { protocol, port });
+    if (taken.has(key)) errors.push(duplicate(`spec.ports[${i}]`, shown));
     taken.add(key);
   }
 }

@@ -1,4 +1,5 @@
 import { duplicate, forbidden, invalid, notSupported, required } from '#api/field-error.ts';
+import { internalForm } from '#api/internal-form.ts';
 import type {
   FlowSchema,
   FlowSubject,
@@ -39,8 +40,7 @@ export function checkFlowSchema(errors: Errors, { metadata, spec }: FlowSchema):
   }
   const method = spec?.distinguisherMethod;
   if (method && !DISTINGUISHERS.some((one) => one === method.type)) {
-    // Upstream prints the whole struct here.
-    const shown = { Type: method.type };
+    const shown = internalForm('DistinguisherMethod', method);
     errors.push(notSupported('spec.distinguisherMethod.type', shown, DISTINGUISHERS));
   }
   const level = spec?.priorityLevelConfiguration?.name ?? '';

@@ -9,6 +9,7 @@ import { ownedStatus } from '#api/meta/status-part.ts';
 import type { FlowSchema } from '#api/types.ts';
 import type { Errors } from '#api/validate.ts';
 import { sameMeaning } from '#api/validate.ts';
+import { internalForm } from '#api/internal-form.ts';
 
 const DEFAULT_PRECEDENCE = 1_000;
 
@@ -74,7 +75,13 @@ export const flowSchema = defineKind<FlowSchema>({
     const { name = '' } = object.metadata;
     const fixed = mandatoryFlowSchemas.find((one) => one.metadata.name === name);
     if (fixed && !sameMeaning(fixed.spec, object.spec)) {
-      errors.push(invalid('spec', object.spec, `spec of '${name}' must equal the fixed value`));
+      errors.push(
+        invalid(
+          'spec',
+          internalForm('FlowSchemaSpec', object.spec),
+          `spec of '${name}' must equal the fixed value`,
+        ),
+      );
     }
     checkConditions(errors, object);
     return errors;

@@ -2,6 +2,7 @@ import { forbidden, invalid, notSupported, required } from '#api/field-error.ts'
 import { checkConditions } from '#api/flowcontrol/flow-schema-validate.ts';
 import { flowcontrolRules } from '#api/flowcontrol/flowcontrol-rules.ts';
 import { mandatoryPriorityLevels } from '#api/flowcontrol/mandatory.ts';
+import { internalForm } from '#api/internal-form.ts';
 import { defineKind } from '#api/kind.ts';
 import { AGE, NONE } from '#api/meta/columns.ts';
 import { metaRules } from '#api/meta/meta-rules.ts';
@@ -187,5 +188,11 @@ function checkMandatory(errors: Errors, { metadata, spec }: PriorityLevelConfigu
   const { exempt: _, ...rest } = spec ?? {};
   const { exempt: __, ...wanted } = fixed.spec ?? {};
   if (sameMeaning(rest, wanted)) return;
-  errors.push(invalid('spec', spec, `spec of '${metadata.name}' must equal the fixed value`));
+  errors.push(
+    invalid(
+      'spec',
+      internalForm('PriorityLevelSpec', spec),
+      `spec of '${metadata.name}' must equal the fixed value`,
+    ),
+  );
 }

@@ -5,7 +5,7 @@ import { metaRules } from '#api/meta/meta-rules.ts';
 import { networkingRules } from '#api/networking/networking-rules.ts';
 import type { IPAddress } from '#api/types.ts';
 import type { Errors } from '#api/validate.ts';
-import { addInvalid, checkImmutable, checkSubdomain } from '#api/validate.ts';
+import { addInvalid, checkImmutableAs, checkSubdomain } from '#api/validate.ts';
 import { isPathSegment } from '#api/validate-names.ts';
 import { ipFamily, NOT_AN_IP } from '#api/validate-network.ts';
 
@@ -46,7 +46,12 @@ export const ipAddress = defineKind<IPAddress>({
   },
   validateUpdate(object, old) {
     const errors: Errors = [];
-    checkImmutable(errors, 'spec.parentRef', object.spec?.parentRef, old.spec?.parentRef);
+    checkImmutableAs(
+      errors,
+      ['spec.parentRef', 'ParentReference'],
+      object.spec?.parentRef,
+      old.spec?.parentRef,
+    );
     return errors;
   },
 });

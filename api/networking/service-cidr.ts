@@ -1,4 +1,5 @@
 import { invalid, required } from '#api/field-error.ts';
+import { internalForm } from '#api/internal-form.ts';
 import { defineKind } from '#api/kind.ts';
 import { joinOr, text } from '#api/meta/columns.ts';
 import { metaRules } from '#api/meta/meta-rules.ts';
@@ -34,7 +35,9 @@ export const serviceCidr = defineKind<ServiceCIDR>({
     const cidrs = object.spec?.cidrs ?? [];
     if (cidrs.length === 0) errors.push(required(path, 'at least one CIDR required'));
     else if (cidrs.length > 2) {
-      errors.push(invalid(path, object.spec, 'may only hold up to 2 values'));
+      errors.push(
+        invalid(path, internalForm('ServiceCIDRSpec', object.spec), 'may only hold up to 2 values'),
+      );
     } else {
       const readable = cidrs.map((cidr, i) => checkCidr(errors, `${path}[${i}]`, cidr));
       if (readable.every(Boolean) && cidrs.length === 2 && !isDualStack(cidrs.map(cidrFamily))) {

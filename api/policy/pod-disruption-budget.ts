@@ -1,5 +1,6 @@
 import { checkAtMostAll, checkCountOrPercent } from '#api/apps/workload-validate.ts';
 import { invalid } from '#api/field-error.ts';
+import { internalForm } from '#api/internal-form.ts';
 import { defineKind } from '#api/kind.ts';
 import { integer, text } from '#api/meta/columns.ts';
 import { metaRules } from '#api/meta/meta-rules.ts';
@@ -55,7 +56,8 @@ export const podDisruptionBudget = defineKind<PodDisruptionBudget>({
     const spec = object.spec ?? {};
     const { minAvailable, maxUnavailable, unhealthyPodEvictionPolicy: policy } = spec;
     if (minAvailable !== undefined && maxUnavailable !== undefined) {
-      errors.push(invalid('spec', spec, 'minAvailable and maxUnavailable cannot be both set'));
+      const shown = internalForm('PodDisruptionBudgetSpec', spec);
+      errors.push(invalid('spec', shown, 'minAvailable and maxUnavailable cannot be both set'));
     }
     for (const field of ['minAvailable', 'maxUnavailable'] as const) {
       checkCountOrPercent(errors, `spec.${field}`, spec[field]);

@@ -4,6 +4,7 @@ import type { ClusterRoleBinding, PolicyRule, RbacSubject, RoleBinding } from '#
 import type { Errors } from '#api/validate.ts';
 import { addInvalid, sameMeaning } from '#api/validate.ts';
 import { isPathSegment, nameIsDnsSubdomain } from '#api/validate-names.ts';
+import { internalForm } from '#api/internal-form.ts';
 
 /** Source: rbac/v1 PolicyRule. */
 export function checkRules(
@@ -84,5 +85,5 @@ function checkSubject(
 /** Another role is another binding: rights change hands by name only. */
 export function checkRoleRefUpdate(binding: Binding, old: Binding): Errors {
   if (sameMeaning(binding.roleRef, old.roleRef)) return [];
-  return [invalid('roleRef', binding.roleRef, 'cannot change roleRef')];
+  return [invalid('roleRef', internalForm('RoleRef', binding.roleRef), 'cannot change roleRef')];
 }

@@ -1,5 +1,6 @@
 import { checkNodeSelector } from '#api/core/pod-validate-affinity.ts';
 import { duplicate, invalid, notSupported, required, tooLong } from '#api/field-error.ts';
+import { internalForm } from '#api/internal-form.ts';
 import { checkAtMost, checkQualifiedDeviceName } from '#api/resource/device-names.ts';
 import type { CounterSet, Device, DeviceAttribute } from '#api/resource/resource-types.ts';
 import type { Errors } from '#api/validate.ts';
@@ -77,7 +78,13 @@ function checkAttribute(errors: Errors, path: string, attribute: DeviceAttribute
     return;
   }
   if (given > 1) {
-    errors.push(invalid(path, attribute, 'exactly one value must be specified'));
+    errors.push(
+      invalid(
+        path,
+        internalForm('DeviceAttribute', attribute),
+        'exactly one value must be specified',
+      ),
+    );
     return;
   }
   const { string: text, version } = attribute;

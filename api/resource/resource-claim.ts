@@ -12,7 +12,7 @@ import { resourceRules } from '#api/resource/resource-rules.ts';
 import type { ResourceClaim } from '#api/resource/resource-types.ts';
 import type { KubeObject } from '#api/types.ts';
 import type { Errors } from '#api/validate.ts';
-import { checkImmutable } from '#api/validate.ts';
+import { checkImmutable, checkImmutableAs } from '#api/validate.ts';
 
 /** Devices that a pod may wait for. Source: resource.k8s.io/v1 ResourceClaim. */
 export const resourceClaim = defineKind<ResourceClaim>({
@@ -70,7 +70,12 @@ function validateStatus(object: KubeObject, stored: KubeObject): Errors {
   const allocated = status.allocation !== undefined;
   checkConsumers(errors, 'status.reservedFor', status.reservedFor ?? [], allocated);
   if (allocated && before.allocation !== undefined) {
-    checkImmutable(errors, 'status.allocation', status.allocation, before.allocation);
+    checkImmutableAs(
+      errors,
+      ['status.allocation', 'AllocationResult'],
+      status.allocation,
+      before.allocation,
+    );
   }
   return errors;
 }

@@ -1,5 +1,6 @@
 import { checkDriverName } from '#api/core/volume-sources-validate.ts';
 import { duplicate, invalid, required, tooLong } from '#api/field-error.ts';
+import { internalForm } from '#api/internal-form.ts';
 import { defineKind } from '#api/kind.ts';
 import { integer } from '#api/meta/columns.ts';
 import { metaRules } from '#api/meta/meta-rules.ts';
@@ -56,7 +57,9 @@ export const csiNode = defineKind<CSINode>({
     for (const driver of object.spec?.drivers ?? []) {
       const before = stored.get(driver.name);
       if (before && !sameMeaning({ ...driver, allocatable: 0 }, { ...before, allocatable: 0 })) {
-        errors.push(invalid('spec.drivers', object.spec.drivers, 'field is immutable'));
+        errors.push(
+          invalid('spec.drivers', internalForm('CSINodeDriver', driver), 'field is immutable'),
+        );
       }
     }
     return errors;

@@ -1,6 +1,7 @@
 import { podRules } from '#api/core/pod-rules.ts';
 import { checkDriverName } from '#api/core/volume-sources-validate.ts';
 import { forbidden, invalid, required } from '#api/field-error.ts';
+import { internalForm } from '#api/internal-form.ts';
 import { defineKind } from '#api/kind.ts';
 import { text } from '#api/meta/columns.ts';
 import { ownedStatus, STATUS } from '#api/meta/status-part.ts';
@@ -69,5 +70,7 @@ export const volumeAttachment = defineKind<VolumeAttachment>({
     return errors;
   },
   validateUpdate: (object, old) =>
-    sameMeaning(object.spec, old.spec) ? [] : [invalid('spec', object.spec, IMMUTABLE)],
+    sameMeaning(object.spec, old.spec)
+      ? []
+      : [invalid('spec', internalForm('VolumeAttachmentSpec', object.spec), IMMUTABLE)],
 });
