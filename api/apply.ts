@@ -88,7 +88,8 @@ export function trackManagedFields(write: FieldWrite): void {
 
 type ManagedFields = NonNullable<KubeObject['metadata']['managedFields']>;
 
-function setOwners(object: KubeObject, owners: readonly Owner[]): void {
+/** Writes the list into the object, or takes it away when nobody owns anything. */
+export function setOwners(object: KubeObject, owners: readonly Owner[]): void {
   if (owners.length === 0) delete object.metadata.managedFields;
   else object.metadata.managedFields = writeOwners(owners) as ManagedFields;
 }

@@ -156,3 +156,21 @@ export const NOBODYS: FieldSet = {
 /** What a write may own: not the server's fields, not what the endpoint does not write. */
 export const ownable = (fields: MaybeFields, ignored: MaybeFields): MaybeFields =>
   recursiveDifference(difference(fields, NOBODYS), ignored);
+
+/**
+ * Who owns the replicas of an object after its scale was written. Upstream keeps the owners in the
+ * Scale itself while it works: 0 replicas are not in it, so nobody owns them afterwards; a Scale
+ * without owners is not tracked; and its entries have no time. Source: managedfields.ScaleHandler.
+ */
+export function scaledOwners(
+  owners: readonly Owner[],
+  scale: { path: FieldSet; replicas: number },
+  by: { manager: string; apiVersion: string },
+): Owner[] {
+  const { path, replicas } = scale;
+  const left = takeFrom(owners, path);
+  const hadOwner = owners.some(({ fields }) => difference(fields, path) !== fields);
+  if (!hadOwner || replicas === 0) return left;
+  const owner = { ...by, operation: 'Update', subresource: 'scale', time: undefined } as const;
+  return giveTo(left, { ...owner, fields: path });
+}

@@ -52,6 +52,20 @@ export function validateObjectMeta(object: KubeObject, kind: KindRules): FieldEr
 }
 
 /**
+ * All that an update says about metadata. Upstream checks it in general, then again for the kind,
+ * and a built-in kind's rules begin with it once more: causes come as often.
+ */
+export function validateUpdatedMeta(object: KubeObject, old: KubeObject, kind: Kind): FieldError[] {
+  const shared: Errors = [];
+  checkSharedMeta(shared, object.metadata);
+  checkFinalizers(shared, object.metadata);
+  const changes = validateObjectMetaUpdate(object, old);
+  if (shared.length + changes.length === 0) return [];
+  const again = typeof kind.schema === 'string' && kind.validate ? shared : [];
+  return [...shared, ...changes, ...changes, ...again];
+}
+
+/**
  * What an update may not do to metadata. Source: as above.
  */
 export function validateObjectMetaUpdate(object: KubeObject, old: KubeObject): FieldError[] {

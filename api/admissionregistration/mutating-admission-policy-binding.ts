@@ -18,6 +18,7 @@ export const mutatingAdmissionPolicyBinding = defineKind<MutatingAdmissionPolicy
   singular: 'mutatingadmissionpolicybinding',
   categories: ['api-extensions'],
   scope: 'Cluster',
+  hashedVersion: 'v1beta1',
   schema: 'V1MutatingAdmissionPolicyBinding',
   fieldRules: [admissionregistrationRules, metaRules],
   generation: 'spec',

@@ -21,6 +21,7 @@ export const mutatingAdmissionPolicy = defineKind<MutatingAdmissionPolicy>({
   singular: 'mutatingadmissionpolicy',
   categories: ['api-extensions'],
   scope: 'Cluster',
+  hashedVersion: 'v1beta1',
   schema: 'V1MutatingAdmissionPolicy',
   fieldRules: [admissionregistrationRules, metaRules],
   generation: 'spec',

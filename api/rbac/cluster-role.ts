@@ -1,4 +1,4 @@
-import { required } from '#api/field-error.ts';
+import { invalid, required } from '#api/field-error.ts';
 import { defineKind } from '#api/kind.ts';
 import { metaRules } from '#api/meta/meta-rules.ts';
 import { CREATED_AT } from '#api/meta/columns.ts';
@@ -40,7 +40,10 @@ export const clusterRole = defineKind<ClusterRole>({
         errors.push(required(path, text));
       }
       for (const [i, selector] of selectors.entries()) {
-        checkLabelSelector(errors, `${path}[${i}]`, selector);
+        const at = `${path}[${i}]`;
+        const before = errors.length;
+        checkLabelSelector(errors, at, selector);
+        if (errors.length > before) errors.push(invalid(at, null, 'invalid label selector.'));
       }
     }
     return errors;

@@ -103,9 +103,11 @@ function checkTopologies(errors: Errors, path: string, terms: readonly Topology[
       if (values[requirement.key]) errors.push(duplicate(`${at}[${j}].key`, requirement.key));
       values[requirement.key] = [...new Set(requirement.values ?? [])].sort();
     }
-    // Two terms that say the same are one too many; an empty one says nothing that another lacks.
-    const empty = Object.keys(values).length === 0;
-    if (empty || seen.some((other) => sameValue(other, values))) errors.push(duplicate(at, ''));
+    // A term that says what another says is one too many. Upstream begins with an empty one for
+    // each term, so a term that says nothing is a duplicate as many times as there are terms.
+    const empty = Object.keys(values).length === 0 ? terms.length : 0;
+    const same = seen.filter((other) => sameValue(other, values)).length;
+    for (let n = 0; n < empty + same; n++) errors.push(duplicate(at, ''));
     seen.push(values);
   }
 }

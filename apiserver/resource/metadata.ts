@@ -89,13 +89,19 @@ function copyField<K extends keyof KubeObject['metadata']>(
 
 /** A PUT that names another uid than the stored object's is about another object: Conflict. */
 export function checkIdentity(object: KubeObject, old: KubeObject, kind: Kind): void {
-  const { uid, name = '' } = object.metadata;
+  const { uid } = object.metadata;
   if (!uid || uid === old.metadata.uid) return;
-  throw conflictError(
-    nameOf(kind),
-    name,
-    `Precondition failed: UID in precondition: ${uid}, UID in object meta: ${old.metadata.uid}`,
-  );
+  const why = `UID in precondition: ${uid}, UID in object meta: ${old.metadata.uid}`;
+  throw preconditionError(kind, old, why);
+}
+
+/** A write whose precondition does not hold, in the words of upstream's store. */
+export function preconditionError(kind: Kind, { metadata }: KubeObject, why: string): Error {
+  const { namespace, name = '' } = metadata;
+  const key = ['', 'registry', kind.plural, ...(namespace ? [namespace] : []), name].join('/');
+  const text = `invalid object, Code: 4, Key: ${key}, ResourceVersion: 0`;
+  const more = `AdditionalErrorMsg: Precondition failed: ${why}`;
+  return conflictError(nameOf(kind), name, `StorageError: ${text}, ${more}`);
 }
 
 /**

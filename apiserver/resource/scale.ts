@@ -1,6 +1,9 @@
+import { setOwners } from '#api/apply.ts';
+import { fieldsOf as fieldSetOf } from '#api/field-set.ts';
 import { apiVersionOf } from '#api/kind.ts';
 import type { Kind, Subresource } from '#api/kind.ts';
 import { isPlainObject } from '#api/json.ts';
+import { readOwners, scaledOwners } from '#api/managed-fields.ts';
 import { internalError, notFoundError } from '#api/status.ts';
 import type { KubeObject, Scale } from '#api/types.ts';
 import type { ServerResponse } from '#apiserver/request.ts';
@@ -136,13 +139,18 @@ async function writeScale(
       }
       const object = structuredClone(old);
       setPath(object, part.specReplicasPath, replicas);
+      if (replicas !== getPath(old, part.specReplicasPath)) {
+        const scale = { path: fieldSetOf(part.specReplicasPath.replace(/^\./, '')), replicas };
+        const by = { manager: options.fieldManager, apiVersion: apiVersionOf(kind) };
+        setOwners(object, scaledOwners(readOwners(old.metadata.managedFields) ?? [], scale, by));
+      }
       const { resourceVersion } = wanted.metadata;
       // A scale may always leave its version out, whatever its object may.
       if (resourceVersion) object.metadata.resourceVersion = resourceVersion;
       else if (kind.unconditionalUpdate !== false) delete object.metadata.resourceVersion;
       return object;
     },
-    { ...options, subresource: 'scale' },
+    { ...options, subresource: 'scale', tracked: true },
   );
   return answerObject(scaleOf(written.object, part), format, 200, options.warnings);
 }

@@ -3,7 +3,7 @@ import type { FieldError } from '#api/field-error.ts';
 import type { Kind, Subresource } from '#api/kind.ts';
 import { modifiedError, notFoundError } from '#api/status.ts';
 import type { KubeObject, ObjectKey } from '#api/types.ts';
-import { validateObjectMetaUpdate } from '#api/validate-meta.ts';
+import { validateObjectMetaUpdate, validateUpdatedMeta } from '#api/validate-meta.ts';
 import { admission } from '#apiserver/resource/admit.ts';
 import { createObject, refuse } from '#apiserver/resource/create.ts';
 import { trackFields } from '#apiserver/resource/managed-fields.ts';
@@ -141,9 +141,7 @@ function prepareWhole(kind: Kind, object: KubeObject, old: KubeObject): () => Fi
     object.metadata.generation = (old.metadata.generation ?? 0) + 1;
   }
   return () => [
-    // Upstream checks metadata in general and again for the kind: causes come twice.
-    ...validateObjectMetaUpdate(object, old),
-    ...validateObjectMetaUpdate(object, old),
+    ...validateUpdatedMeta(object, old, kind),
     ...(kind.validate?.(object) ?? []),
     ...(kind.validateUpdate?.(object, old) ?? []),
   ];

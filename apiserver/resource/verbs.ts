@@ -218,7 +218,7 @@ export function nameObject(object: KubeObject, name: string): void {
   const { metadata } = object;
   if (!metadata.name) {
     throw badRequestError(
-      `the name of the object (${metadata.name ?? ''} based on URL) was undeterminable: name must be provided`,
+      `the name of the object (${name} based on URL) was undeterminable: name must be provided`,
     );
   }
   if (metadata.name !== name) {

@@ -1,5 +1,7 @@
+import type { Kind } from '#api/kind.ts';
 import { conflictError, failure } from '#api/status.ts';
 import type { KubeObject, Node, Pod } from '#api/types.ts';
+import { preconditionError } from '#apiserver/resource/metadata.ts';
 import type {
   HandlerContext,
   HandlerRequest,
@@ -62,7 +64,7 @@ async function bind(
     pods,
     { namespace, name },
     (pod) => {
-      checkPod(pod, binding);
+      checkPod(pods, pod, binding);
       pod.spec.nodeName = node;
       if (binding.metadata.annotations) {
         pod.metadata.annotations = { ...pod.metadata.annotations, ...binding.metadata.annotations };
@@ -97,17 +99,16 @@ function checkTarget({ target }: Binding): string {
   return target.name;
 }
 
-function checkPod(pod: Pod, binding: Binding): void {
+function checkPod(pods: Kind, pod: Pod, binding: Binding): void {
   const { name = '', uid, deletionTimestamp, resourceVersion } = pod.metadata;
   const wanted = binding.metadata;
-  const pods = { group: '', resource: 'pods' };
   if (wanted.uid && wanted.uid !== uid) {
-    const why = `Precondition failed: UID in precondition: ${wanted.uid}, UID in object meta: ${uid}`;
-    throw conflictError(pods, name, why);
+    const why = `UID in precondition: ${wanted.uid}, UID in object meta: ${uid}`;
+    throw preconditionError(pods, pod, why);
   }
   if (wanted.resourceVersion && wanted.resourceVersion !== resourceVersion) {
-    const why = `Precondition failed: ResourceVersion in precondition: ${wanted.resourceVersion}, ResourceVersion in object meta: ${resourceVersion}`;
-    throw conflictError(pods, name, why);
+    const why = `ResourceVersion in precondition: ${wanted.resourceVersion}, ResourceVersion in object meta: ${resourceVersion}`;
+    throw preconditionError(pods, pod, why);
   }
   if (deletionTimestamp) {
     const why = `pod ${name} is being deleted, cannot be assigned to a host`;
