@@ -88,7 +88,7 @@ function check(value: unknown, shape: Shape, path: string, errors: string[]): vo
       else errors.push(`${path}: expected list, got &{${goText(value)}}`);
       return;
     case 'number':
-      if (typeof value === 'number') return;
+      if (typeof value === 'number' || typeof value === 'bigint') return;
       errors.push(`${path}: expected numeric (int or float), got ${goType(value)}`);
       return;
     case 'string':

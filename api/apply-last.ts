@@ -4,6 +4,7 @@ import type { MaybeFields } from '#api/field-set.ts';
 import type { Shape } from '#api/field-shape.ts';
 import { isPlainObject } from '#api/json.ts';
 import type { KubeObject } from '#api/types.ts';
+import { parseExact } from '#base/exact-json.ts';
 
 /**
  * The annotation in which kubectl's client-side apply keeps what it applied. Server-side apply by
@@ -18,7 +19,7 @@ export function lastAppliedFields(live: KubeObject, shape: Shape): MaybeFields {
   if (text === undefined) return undefined;
   let last: unknown;
   try {
-    last = JSON.parse(text);
+    last = parseExact(text);
   } catch (error) {
     // Users may write anything into an annotation; what cannot be read allows nothing.
     if (error instanceof SyntaxError) return undefined;

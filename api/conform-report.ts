@@ -34,8 +34,7 @@ export class Report {
   /** `value` cannot be `type`, a type as upstream's decoder prints it. */
   mismatch(value: unknown, type: string): void {
     const isWholeNumberWanted = type === 'int32' || type === 'int64';
-    const found =
-      typeof value === 'number' && isWholeNumberWanted ? `number ${value}` : describe(value);
+    const found = isNumber(value) && isWholeNumberWanted ? `number ${value}` : describe(value);
     this.#add({
       mismatch: `json: cannot unmarshal ${found} into Go `,
       type,
@@ -96,5 +95,9 @@ const placeOf = ({ owner, fields }: Finding): string =>
 function describe(value: unknown): string {
   if (Array.isArray(value)) return 'array';
   if (value === null) return 'null';
+  if (isNumber(value)) return 'number';
   return typeof value === 'boolean' ? 'bool' : typeof value;
 }
+
+const isNumber = (value: unknown): value is number | bigint =>
+  typeof value === 'number' || typeof value === 'bigint';

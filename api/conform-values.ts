@@ -4,6 +4,7 @@ import { isPlainObject } from '#api/json.ts';
 import { QuantityError, canonicalQuantity } from '#api/quantity.ts';
 import type { Schema } from '#api/schema.ts';
 import { TimeError, canonicalMicroTime, canonicalTime } from '#api/time.ts';
+import { isInteger } from '#base/exact-json.ts';
 
 /** The checks of everything that is not an object with named members. */
 
@@ -91,10 +92,7 @@ const integer = (goType: string, limit: number): Node => ({
   goType,
   zero: () => 0,
   check: (value, report) => {
-    if (Number.isInteger(value)) {
-      const number = value as number;
-      if (number < limit && number >= -limit) return number;
-    }
+    if (isInteger(value) && value < limit && value >= -limit) return value;
     if (value === null) return undefined;
     report.mismatch(value, goType);
     return value;
@@ -108,6 +106,7 @@ const double: Node = {
   zero: () => 0,
   check: (value, report) => {
     if (typeof value === 'number') return value;
+    if (typeof value === 'bigint') return Number(value);
     if (value === null) return undefined;
     report.mismatch(value, 'float64');
     return value;
@@ -172,7 +171,7 @@ function attempt(read: () => string, value: unknown, report: Report): unknown {
 
 const quantity: Check = (value, report) => {
   if (value === null) return undefined;
-  if (typeof value !== 'string' && typeof value !== 'number') {
+  if (typeof value !== 'string' && typeof value !== 'number' && typeof value !== 'bigint') {
     report.refuse(
       "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
     );

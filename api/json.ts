@@ -1,5 +1,6 @@
 import { isTooDeep, scanJson } from '#api/json-scan.ts';
 import { badRequestError } from '#api/status.ts';
+import { parseExact } from '#base/exact-json.ts';
 
 /** `duplicates` are paths such as `spec.replicas`; always empty unless they were asked for. */
 export type ParsedJson = { value: unknown; duplicates: string[] };
@@ -24,7 +25,7 @@ export function parseJson(
   if (isTooDeep(text)) throw unreadable('exceeded max depth', text, kind);
   let value: unknown;
   try {
-    value = JSON.parse(text) as unknown;
+    value = parseExact(text);
   } catch (error) {
     const scan = scanJson(text);
     const message = 'error' in scan ? scan.error : (error as Error).message;

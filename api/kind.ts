@@ -160,7 +160,7 @@ export type Column<T extends KubeObject = KubeObject> = {
   describedBy?: string;
   /** 0 = always shown, 1 = `-o wide`. */
   priority?: number;
-  value(object: T, now: number): string | number | boolean | null;
+  value(object: T, now: number): string | number | bigint | boolean | null;
 };
 
 export const apiVersionOf = (kind: { group: string; version: string }): string =>

@@ -4,6 +4,7 @@ import { refusePrototypeKeys, unrecognizedError, wellFormed } from '#api/json.ts
 import type { ParsedJson } from '#api/json.ts';
 import { MAX_DEPTH } from '#api/json-scan.ts';
 import { badRequestError } from '#api/status.ts';
+import { exactInteger, hasLongNumber } from '#base/exact-json.ts';
 
 /** One document of a YAML text. Lines and columns count from 1. */
 export type YamlDocument = {
@@ -43,7 +44,9 @@ export function parseYaml(
   return documents.map((document) => {
     const [error] = document.errors;
     if (error) throw yamlError(source, lines.linePos(error.pos[0]), error.message);
-    const value = guard(source, () => document.toJS({ maxAliasCount: MAX_ALIASES }) as unknown);
+    const value = guard(source, () =>
+      exactValue(text, document.toJS({ maxAliasCount: MAX_ALIASES })),
+    );
     if (isDeeper(value, MAX_DEPTH)) throw badRequestError(`${source}: exceeded max depth`);
     refusePrototypeKeys(text, value);
     return {
@@ -80,6 +83,7 @@ function parseAll(text: string, lineCounter: LineCounter): Document.Parsed[] {
   const documents = yaml().parseAllDocuments(text, {
     version: '1.1',
     uniqueKeys: false,
+    intAsBigInt: hasLongNumber(text),
     prettyErrors: false,
     lineCounter,
     customTags: (tags) =>
@@ -90,6 +94,20 @@ function parseAll(text: string, lineCounter: LineCounter): Document.Parsed[] {
       ),
   });
   return Array.isArray(documents) ? documents : [];
+}
+
+/** Integers as the library reads them where some may be long: all as bigint. */
+function exactValue(text: string, value: unknown): unknown {
+  return hasLongNumber(text) ? withExactIntegers(value) : value;
+}
+
+function withExactIntegers(value: unknown): unknown {
+  if (typeof value === 'bigint') return exactInteger(value);
+  if (typeof value !== 'object' || value === null) return value;
+  if (Array.isArray(value)) return value.map(withExactIntegers);
+  return Object.fromEntries(
+    Object.entries(value).map(([key, inner]) => [key, withExactIntegers(inner)]),
+  );
 }
 
 /**

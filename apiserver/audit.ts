@@ -8,6 +8,7 @@ import { auditOrder } from '#apiserver/audit-policy.ts';
 import { Chunks } from '#apiserver/chunks.ts';
 import type { RequestInfo, ServerRequest, ServerResponse } from '#apiserver/request.ts';
 import type { UserInfo } from '#apiserver/user.ts';
+import { parseExact } from '#base/exact-json.ts';
 
 /** Keeps the record of who did what. Source: Kubernetes "Auditing"; audit.k8s.io/v1 Event. */
 export type Audit = {
@@ -210,7 +211,7 @@ function readBody(body: Uint8Array | string, contentType: string | undefined): u
   try {
     // Server-side apply sends YAML, of which JSON is a part.
     if (contentType?.includes('yaml') && !text.startsWith('{')) return parseYaml(text)[0]?.value;
-    return JSON.parse(text) as unknown;
+    return parseExact(text);
   } catch {
     // Protobuf, or what the request is going to be refused for.
     return undefined;

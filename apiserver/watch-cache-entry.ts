@@ -1,4 +1,5 @@
 import type { KubeObject } from '#api/types.ts';
+import { parseExact } from '#base/exact-json.ts';
 
 const METADATA = Buffer.from('"metadata":{');
 const RESOURCE_VERSION = '"resourceVersion":"';
@@ -46,7 +47,7 @@ export class CacheEntry {
   get object(): KubeObject {
     const held = this.#object?.deref();
     if (held) return held;
-    const object = JSON.parse(this.wire.toString('utf8')) as KubeObject;
+    const object = parseExact(this.wire.toString('utf8')) as KubeObject;
     this.#object = new WeakRef(object);
     return object;
   }
@@ -59,7 +60,7 @@ export class CacheEntry {
 
   /** The caller's own copy. */
   copy(): KubeObject {
-    return JSON.parse(this.wire.toString('utf8')) as KubeObject;
+    return parseExact(this.wire.toString('utf8')) as KubeObject;
   }
 
   /** Bytes of another form of this object, made once; kept while the form is in use. */

@@ -1,4 +1,5 @@
 import { Agent, request as httpsRequest } from 'node:https';
+import { parseExact } from '#base/exact-json.ts';
 import type { Random } from '#base/random.ts';
 import { addressOf } from '#apiserver/aggregation/remote-address.ts';
 import type { ObjectReader } from '#apiserver/reader.ts';
@@ -92,7 +93,7 @@ export async function callWebhook(call: WebhookCall, world: WebhookWorld): Promi
   );
   if (answer.status !== 200) throw new WebhookError(statusText(answer));
   try {
-    return JSON.parse(answer.text) as unknown;
+    return parseExact(answer.text);
   } catch (error) {
     const text = error instanceof Error ? error.message : String(error);
     throw new WebhookError(`couldn't get version/kind; json parse error: ${text}`, {

@@ -47,8 +47,9 @@ class Writer {
     return (this.#at -= count);
   }
 
-  varint(value: number): void {
-    if (value < 0 || value > 0x7fff_ffff) return this.#longVarint(value);
+  varint(value: number | bigint): void {
+    if (typeof value === 'bigint' || value < 0 || value > 0x7fff_ffff)
+      return this.#longVarint(value);
     let length = 1;
     for (let rest = value >>> 7; rest > 0; rest >>>= 7) length++;
     let at = this.#reserve(length);
@@ -61,9 +62,9 @@ class Writer {
   }
 
   /** Negative numbers take ten bytes: they are 64 bits long. */
-  #longVarint(value: number): void {
+  #longVarint(value: number | bigint): void {
     const bytes: number[] = [];
-    let rest = BigInt.asUintN(64, BigInt(Math.trunc(value)));
+    let rest = BigInt.asUintN(64, typeof value === 'bigint' ? value : BigInt(Math.trunc(value)));
     while (rest >= 0x80n) {
       bytes.push(Number(rest & 0x7fn) | 0x80);
       rest >>= 7n;
@@ -261,7 +262,7 @@ function writeValue(type: string, value: unknown): void {
     case 'int32':
     case 'int64':
     case 'uint32':
-      if (typeof value !== 'number') throw mismatch(type, 'a number');
+      if (typeof value !== 'number' && typeof value !== 'bigint') throw mismatch(type, 'a number');
       return writer.varint(value);
     case 'double':
       if (typeof value !== 'number') throw mismatch(type, 'a number');

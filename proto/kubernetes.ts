@@ -1,3 +1,4 @@
+import { exactInteger, parseExact } from '#base/exact-json.ts';
 import type { Field, Json } from '#proto/kubernetes-messages.ts';
 import { MAGIC, MAX_DEPTH, ProtobufError, messageOf } from '#proto/kubernetes-messages.ts';
 
@@ -21,6 +22,11 @@ class Reader {
 
   /** A variable-length integer, as the signed 64-bit number it stands for. */
   varint(): number {
+    return Number(this.integer());
+  }
+
+  /** The same, a bigint where a number would not be exact. */
+  integer(): number | bigint {
     // Nearly all numbers are small: tags, lengths, ports, counts.
     const first = this.bytes[this.at] as number;
     if (this.at < this.end && first < 0x80) {
@@ -32,7 +38,7 @@ class Reader {
       if (this.at >= this.end) throw new ProtobufError('unexpected end of a number');
       const byte = this.bytes[this.at++] as number;
       value |= BigInt(byte & 0x7f) << shift;
-      if (byte < 0x80) return Number(BigInt.asIntN(64, value));
+      if (byte < 0x80) return exactInteger(BigInt.asIntN(64, value));
     }
     throw new ProtobufError('a number is too long');
   }
@@ -182,8 +188,9 @@ function readValue(reader: Reader, type: string, wireType: number, depth: number
       return reader.part().rest().toString('base64');
     case 'bool':
       return reader.varint() !== 0;
-    case 'int32':
     case 'int64':
+      return reader.integer();
+    case 'int32':
     case 'uint32':
       return reader.varint();
     case 'double':
@@ -210,9 +217,7 @@ function readNamed(part: Reader, type: string, depth: number): unknown {
     case 'meta.v1.FieldsV1':
     case 'apiextensions.v1.JSON': {
       const raw = (fields['raw'] ?? '') as string;
-      return raw === ''
-        ? null
-        : (JSON.parse(Buffer.from(raw, 'base64').toString('utf8')) as unknown);
+      return raw === '' ? null : parseExact(Buffer.from(raw, 'base64').toString('utf8'));
     }
     case 'apiextensions.v1.JSONSchemaPropsOrBool':
       return fields['schema'] ?? fields['allows'] ?? false;

@@ -13,6 +13,7 @@ import {
   typeInvalid,
 } from '#api/field-error.ts';
 import { equalJson, isPlainObject } from '#api/json.ts';
+import { isInteger } from '#base/exact-json.ts';
 
 /**
  * A value against a schema, in upstream's order and words. Source: OpenAPI v3 validation as
@@ -83,7 +84,7 @@ function checkNode(value: unknown, schema: SchemaProps, path: string, old: Corre
     add(checkText(value, schema, path));
     if (schema.format && isTextFormat(schema.format)) add(checkFormat(value, schema.format, path));
   }
-  if (typeof value === 'number') add(checkNumber(value, schema, path));
+  if (typeof value === 'number' || typeof value === 'bigint') add(checkNumber(value, schema, path));
   if (Array.isArray(value)) add(checkList(value, schema, path, old));
   add(checkEnum(value, schema, path));
   if (isPlainObject(value)) {
@@ -104,6 +105,7 @@ const INT64 = 2 ** 63;
 const INT32 = 2 ** 31;
 
 function typeOf(value: unknown): string {
+  if (typeof value === 'bigint') return 'integer';
   if (typeof value === 'number') {
     return Number.isInteger(value) && value >= -INT64 && value < INT64 ? 'integer' : 'number';
   }
@@ -228,12 +230,12 @@ function checkFormat(value: string, format: string, path: string): FieldError[] 
   return [typeInvalid(path, value, text)];
 }
 
-function checkNumber(value: number, schema: SchemaProps, path: string): FieldError[] {
+function checkNumber(value: number | bigint, schema: SchemaProps, path: string): FieldError[] {
   const errors: FieldError[] = [];
   const { type, format, multipleOf, minimum, maximum } = schema;
   if (type === 'integer') {
     const limit = format === 'int32' ? INT32 : INT64;
-    if (!Number.isInteger(value) || value < -limit || value >= limit) {
+    if (!isInteger(value) || value < -limit || value >= limit) {
       const wanted = format ? `with format ${format}` : '(default format)';
       errors.push(general(`Checked value must be of type integer ${wanted} in ${path}`));
     }
@@ -241,7 +243,7 @@ function checkNumber(value: number, schema: SchemaProps, path: string): FieldErr
   const refuse = (text: string): void => {
     errors.push(invalid(path, value, inBody(path, text)));
   };
-  if (multipleOf !== undefined && !isMultiple(value, multipleOf)) {
+  if (multipleOf !== undefined && !isMultiple(Number(value), multipleOf)) {
     refuse(`should be a multiple of ${multipleOf}`);
   }
   if (minimum !== undefined) {

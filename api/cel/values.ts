@@ -225,6 +225,7 @@ export function fromJson(json: unknown, type: CelType): Value {
   if (json === null || json === undefined) return null;
   switch (type.kind) {
     case 'double':
+      if (typeof json === 'bigint') return Number(json);
       return typeof json === 'number' ? json : fromPlain(json);
     case 'list':
       return Array.isArray(json) ? new CelList(json, type.element, type) : fromPlain(json);

@@ -85,7 +85,9 @@ export const pod = defineKind<Pod>({
   gracePeriodSeconds(object, requested) {
     const { phase } = object.status ?? {};
     if (!object.spec.nodeName || phase === 'Succeeded' || phase === 'Failed') return 0;
-    const seconds = requested ?? object.spec.terminationGracePeriodSeconds ?? DEFAULT_GRACE_SECONDS;
+    const given = requested ?? object.spec.terminationGracePeriodSeconds ?? DEFAULT_GRACE_SECONDS;
+    // May be a bigint.
+    const seconds = Number(given);
     return seconds < 0 ? 1 : seconds;
   },
 });

@@ -20,6 +20,7 @@ import {
   wantedKind,
   webhooksOf,
 } from '#apiserver/webhook-set.ts';
+import { parseExact } from '#base/exact-json.ts';
 
 const webhooks = webhooksOf('mutating');
 
@@ -101,7 +102,7 @@ function applyPatch(
 
 function readPatch(name: string, patch: string): unknown[] {
   try {
-    const operations = JSON.parse(Buffer.from(patch, 'base64').toString('utf8')) as unknown;
+    const operations = parseExact(Buffer.from(patch, 'base64').toString('utf8'));
     if (Array.isArray(operations)) return operations;
     throw new SyntaxError('json: cannot unmarshal object into Go value of type jsonpatch.Patch');
   } catch (error) {

@@ -2,6 +2,7 @@ import { encodeObject } from '#api/encode.ts';
 import { apiVersionOf } from '#api/kind.ts';
 import type { Kind } from '#api/kind.ts';
 import type { Status } from '#api/status.ts';
+import { parseExact } from '#base/exact-json.ts';
 import { encodeBody } from '#proto/kubernetes-encode.ts';
 import { warningHeader } from '#apiserver/warnings.ts';
 import { formatYaml } from '#apiserver/yaml.ts';
@@ -33,7 +34,12 @@ export function answerWire(
     return { status, headers: withWarnings(JSON_HEADERS, warnings), body: wire };
   }
   const bytes = wire instanceof Chunks ? wire.join() : toBuffer(wire);
-  return answerObject(JSON.parse(bytes.toString('utf8')), format, status, warnings);
+  return answerObject(
+    parseExact(bytes.toString('utf8')) as { [member: string]: unknown },
+    format,
+    status,
+    warnings,
+  );
 }
 
 /** Answers with a value, encoded as the client asked for. */

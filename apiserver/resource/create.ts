@@ -24,6 +24,7 @@ import { withReservation } from '#apiserver/resource/service-allocator.ts';
 import { toStored } from '#apiserver/resource/views.ts';
 import type { Entry } from '#apiserver/store/store.ts';
 import { idOf, storagePrefix, storedKind } from '#apiserver/watch-cache.ts';
+import { parseExact } from '#base/exact-json.ts';
 
 /** A generated name that is taken is drawn anew this often. */
 const NAME_ATTEMPTS = 8;
@@ -137,7 +138,7 @@ function existsError(
 ): Error {
   const error = alreadyExistsError(nameOf(kind), object.metadata.name ?? '');
   const there =
-    present ?? (current ? (JSON.parse(Buffer.from(current.value).toString()) as KubeObject) : null);
+    present ?? (current ? (parseExact(Buffer.from(current.value).toString()) as KubeObject) : null);
   if (!there?.metadata.deletionTimestamp) return error;
   const { code, reason = '', message = '', details } = error.status;
   return failure(code, reason, `object is being deleted: ${message}`, details);

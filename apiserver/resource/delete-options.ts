@@ -1,3 +1,4 @@
+import { isInteger } from '#base/exact-json.ts';
 import type { FieldError } from '#api/field-error.ts';
 import { invalid, notSupported } from '#api/field-error.ts';
 import { isPlainObject } from '#api/json.ts';
@@ -35,7 +36,7 @@ function fromBody(request: ServerRequest): DeleteOptions {
   }
   const options: DeleteOptions = {};
   const grace = field(value, 'gracePeriodSeconds', 'number', 'int64');
-  if (grace !== undefined) options.gracePeriodSeconds = grace as number;
+  if (grace !== undefined) options.gracePeriodSeconds = Number(grace);
   const policy = field(value, 'propagationPolicy', 'string', 'string');
   if (policy !== undefined) {
     options.propagationPolicy = policy as NonNullable<DeleteOptions['propagationPolicy']>;
@@ -63,7 +64,7 @@ function field(
 ): unknown {
   const given = value[name];
   if (given === undefined || given === null) return undefined;
-  const fits = type === 'number' ? Number.isInteger(given) : typeof given === type;
+  const fits = type === 'number' ? isInteger(given) : typeof given === type;
   if (fits) return given;
   const is = typeof given === 'boolean' ? 'bool' : Array.isArray(given) ? 'array' : typeof given;
   throw badRequestError(

@@ -76,4 +76,6 @@ export function stamp(object: KubeObject, kind: Kind): void {
 
 /** RFC 3339 to the second, as metadata's times are. */
 export const timestamp = (nowMs: number): string =>
-  `${new Date(nowMs).toISOString().slice(0, 19)}Z`;
+  `${new Date(Math.min(nowMs, LAST_MS)).toISOString().slice(0, 19)}Z`;
+/** RFC 3339 has no later moment: a grace period may be absurdly long. */
+const LAST_MS = Date.UTC(9999, 11, 31, 23, 59, 59);
