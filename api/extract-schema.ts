@@ -1,11 +1,12 @@
 import { mkdirSync, readFileSync, readdirSync, utimesSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
+import { betterText, locateDocs, readDocs } from '#api/extract-docs.ts';
 import type { Schema } from '#api/schema.ts';
 
 /**
  * Reads field names, types, required marks and documentation of the stable Kubernetes types out of
- * the installed @kubernetes/client-node package. `node api/extract-schema.ts` writes the result to
+ * the installed @kubernetes/client-node package, and more documentation out of kubernetes-types. `node api/extract-schema.ts` writes the result to
  * `.generated/models.json`, so that a server's start only parses one file.
  */
 
@@ -18,7 +19,7 @@ export type Models = {
 };
 
 /** Rises whenever this file would write something else for the same package. */
-const EXTRACTION = 1;
+const EXTRACTION = 2;
 
 const META = 'io.k8s.apimachinery.pkg.apis.meta.v1';
 const CORE = 'io.k8s.api.core.v1';
@@ -248,20 +249,27 @@ function findHomes(models: Map<string, Model>, served: Map<string, string[]>): M
   return homes;
 }
 
-function schemaOf(model: Model, names: Readonly<Record<string, string>>): Schema {
+/** The client's generator puts these types' words in place of their members'. */
+const LOST: ReadonlySet<string> = new Set([INT_OR_STRING, QUANTITY, `${META}.MicroTime`]);
+
+function schemaOf(
+  model: Model,
+  names: Readonly<Record<string, string>>,
+  texts: ReadonlyMap<string, string>,
+): Schema {
+  const published = names[model.name] ?? '';
   const properties: Record<string, Schema> = {};
   for (const attribute of model.attributes) {
     const schema = fieldSchema(`${model.name}.${attribute.baseName}`, attribute, names);
-    const description = model.docs.get(attribute.baseName);
-    const lost = schema.ref === INT_OR_STRING || schema.ref === QUANTITY;
-    properties[attribute.baseName] = {
-      ...(description && !lost ? { description } : {}),
-      ...schema,
-    };
+    const lost = LOST.has(schema.ref ?? '');
+    const said = lost ? undefined : model.docs.get(attribute.baseName);
+    const description = betterText(said, texts.get(`${published}#${attribute.baseName}`));
+    properties[attribute.baseName] = { ...(description ? { description } : {}), ...schema };
   }
   const required = [...model.required].sort();
+  const description = betterText(model.description || undefined, texts.get(published));
   return {
-    ...(model.description ? { description: model.description } : {}),
+    ...(description ? { description } : {}),
     type: 'object',
     ...(Object.keys(properties).length > 0 ? { properties } : {}),
     ...(required.length > 0 ? { required } : {}),
@@ -322,9 +330,14 @@ function valueSchema(
   }
 }
 
-/** Reads the package. Takes some 200 ms; throws when the package has a shape we do not know. */
+/** The packages and this file: what the extracted models depend on. */
+const source = (): string =>
+  [locatePackage().version, locateDocs()?.version ?? '', EXTRACTION].join('/');
+
+/** Reads the packages. Takes some 200 ms; throws when the package has a shape we do not know. */
 export function extractModels(): Models {
-  const { folder, version } = locatePackage();
+  const { folder } = locatePackage();
+  const docs = readDocs();
   const models = readModels(join(folder, 'models'));
   const homes = findHomes(models, servedModels(join(folder, 'apis')));
   const names: Record<string, string> = {};
@@ -336,9 +349,9 @@ export function extractModels(): Models {
   const definitions: Record<string, Schema> = { ...SCALARS };
   for (const [name, published] of Object.entries(names)) {
     const model = models.get(name);
-    if (model) definitions[published] = schemaOf(model, names);
+    if (model) definitions[published] = schemaOf(model, names, docs.texts);
   }
-  return { source: `${version}/${EXTRACTION}`, names, definitions };
+  return { source: source(), names, definitions };
 }
 
 /** Where `make setup` leaves the extracted models; ignored by git. */
@@ -346,9 +359,8 @@ export const MODELS_FILE: string = join(dirname(import.meta.dirname), '.generate
 
 /** True when the file had to be written. */
 export function writeModels(): boolean {
-  const { version } = locatePackage();
   const known = readModelsFile();
-  if (known?.source === `${version}/${EXTRACTION}`) {
+  if (known?.source === source()) {
     // The date tells `make setup` that it has been looked at.
     utimesSync(MODELS_FILE, new Date(), new Date());
     return false;

@@ -60,8 +60,8 @@ export function convertSchema(
     // Version 3 ignores what stands beside a reference.
     if (version === 3) result['allOf'] = [ref];
     else Object.assign(result, ref);
-    // The models have no words for members of a named type: its own say what they are.
-    const words = definitions.get(schema.ref)?.description;
+    // Where nobody has words for a member of a named type, its own say what it is.
+    const words = schema.description ?? definitions.get(schema.ref)?.description;
     if (words !== undefined) result['description'] = words;
     if (version === 3 && METADATA.test(schema.ref)) result['default'] = {};
   }

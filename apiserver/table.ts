@@ -56,11 +56,9 @@ function documentation(describedBy: string | undefined, kind: Kind, scheme: Sche
   if (model === '') return '';
   const definition = scheme.definitions.get(definitionNamed(model, kind, scheme));
   const property = path.length === 0 ? definition : definition?.properties?.[path.join('.')];
-  // Where the models lost what a field is for, its type says what it is.
+  // Where nobody says what a field is for, its type says what it is.
   const described = property?.description ? property : scheme.definitions.get(property?.ref ?? '');
-  const text = described?.description ?? '';
-  // The models lost the paragraphs; two spaces are where they were.
-  return text.replaceAll('.  ', '.\n\n');
+  return described?.description ?? '';
 }
 
 /** `V1DeploymentSpec` → the definition with that version and name, of the kind's group if many. */

@@ -83,11 +83,15 @@ export const hpaColumns: readonly Column<HorizontalPodAutoscaler>[] = [
     ...text('MinPods', ({ spec }) => String(spec?.minReplicas ?? '<unset>')),
     describedBy: 'V2HorizontalPodAutoscalerSpec.minReplicas',
   },
-  integer(
-    'MaxPods',
-    ({ spec }) => spec?.maxReplicas ?? 0,
-    'V2HorizontalPodAutoscalerSpec.maxReplicas',
-  ),
+  // A number that upstream calls a string.
+  {
+    ...integer(
+      'MaxPods',
+      ({ spec }) => spec?.maxReplicas ?? 0,
+      'V2HorizontalPodAutoscalerSpec.maxReplicas',
+    ),
+    type: 'string',
+  },
   integer(
     'Replicas',
     ({ status }) => status?.currentReplicas ?? 0,
