@@ -148,7 +148,7 @@ describe('an application on a real cluster', { skip, concurrency: false }, () =>
     assert.equal(piped.stdout, 'through');
     const failed = await cluster.gantry(['exec', 'shell', '--', 'sh', '-c', 'exit 7']);
     assert.equal(failed.code, 7);
-    assert.match(await gantry('describe', 'pod/shell'), /Started container shell/);
+    assert.match(await gantry('describe', 'pod/shell'), /Container started/);
     assert.match(await gantry('rollout', 'history', 'deployment/web'), /^REVISION/);
     const wrong = await cluster.gantry(['apply', '-f', '-'], {
       input:

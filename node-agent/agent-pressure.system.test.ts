@@ -123,7 +123,10 @@ run('when memory runs short the greediest pod goes, and the node says so', async
   assert.ok(runs(await until('modest', () => true)));
   await create('unlucky', forever);
   const unlucky = await until('unlucky', evicted);
-  assert.equal(unlucky.status?.message, 'The node had condition: [MemoryPressure]. ');
+  assert.equal(
+    unlucky.status?.message,
+    'Pod was rejected: The node had condition: [MemoryPressure]. ',
+  );
   await create('asking', forever, { resources: { requests: { memory: '16Mi' } } });
   await until('asking', runs);
 });

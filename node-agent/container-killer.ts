@@ -53,13 +53,14 @@ export class ContainerKiller {
 
   async #kill(
     ctx: StepContext,
-    { record, deadlineMs }: KillStep,
+    { record, deadlineMs, reason }: KillStep,
     mine: Running,
     spec: Container | undefined,
   ): Promise<void> {
     const { clock, runtime, runtimes } = ctx.services;
     const hook = spec?.lifecycle?.preStop;
-    if (spec && hook && !mine.hookBegun && deadlineMs > clock.now()) {
+    const hooked = reason !== 'restart-all' && !mine.hookBegun && deadlineMs > clock.now();
+    if (spec && hook && hooked) {
       mine.hookBegun = true;
       await runPreStop(ctx, spec, record.id, mine);
     }
@@ -89,7 +90,9 @@ async function runPreStop(
     (error: unknown) => ({ ok: false, output: errorText(error) }),
   );
   if (outcome.ok || interrupt.signal.aborted) return;
-  const message = `PreStopHook failed: ${outcome.output}`;
+  const { output } = outcome;
+  ctx.services.log.info('a preStop hook failed', { container: container.name, output });
+  const message = 'PreStopHook failed';
   tell(ctx, { type: 'Warning', reason: 'FailedPreStopHook', message }, container.name);
 }
 
@@ -99,7 +102,8 @@ function announce(ctx: StepContext, name: string, reason: KillReason): void {
     liveness: `Container ${name} failed liveness probe, will be restarted`,
     startup: `Container ${name} failed startup probe, will be restarted`,
     changed: `Container ${name} definition changed, will be restarted`,
-    postStart: `FailedPostStartHook: container ${name} will be restarted`,
+    postStart: 'FailedPostStartHook',
+    'restart-all': `Container ${name} will be restarted with all containers of the pod`,
     resized: `Container ${name} resize requires restart`,
     'sandbox-gone': `Pod sandbox changed, container ${name} will be killed and re-created`,
   };

@@ -13,6 +13,7 @@ import {
   restartAtMs,
   restarts,
 } from '#node-agent/pod-observation.ts';
+import { outdatedIn } from '#node-agent/restart-all.ts';
 import { unsizedContainers } from '#node-agent/pod-resize.ts';
 
 /** What a node knows of itself, for its pods' status. `idPrefix` is the runtime: containerd. */
@@ -50,7 +51,9 @@ export function containerStatus(
   const verdict = o.probes.get(record.id);
   const started = running && (verdict?.started ?? false) && !hookRuns(o, record);
   const willRestart =
-    record.state === 'exited' && !stopping && restarts(o.pod, container, record.exitCode);
+    record.state === 'exited' &&
+    !stopping &&
+    (restarts(o.pod, container, record.exitCode) || outdatedIn(o)(record));
   const waiting = willRestart ? restartWait(o, container, record) : undefined;
   const state: State = running
     ? runningState(o, record)
@@ -135,6 +138,15 @@ function terminated(
 
 const EPOCH = '1970-01-01T00:00:00Z';
 
+/** How a container ended of which nobody knows. */
+export const UNLOCATED = {
+  exitCode: LOST_EXIT_CODE,
+  reason: 'ContainerStatusUnknown',
+  message: 'The container could not be located when the pod was terminated',
+  startedAt: EPOCH,
+  finishedAt: EPOCH,
+};
+
 /** A container that ended and will run again: why it does not yet. */
 function restartWait(
   o: PodObservation,
@@ -182,14 +194,7 @@ function lost(
   reported: ContainerStatus,
   stopping: boolean,
 ): ContainerStatus {
-  const unknown = {
-    exitCode: LOST_EXIT_CODE,
-    reason: 'ContainerStatusUnknown',
-    message: 'The container could not be located when the pod was terminated',
-    startedAt: EPOCH,
-    finishedAt: EPOCH,
-  };
-  const ended = reported.state?.terminated ?? unknown;
+  const ended = reported.state?.terminated ?? UNLOCATED;
   const again = !stopping && restarts(o.pod, container, ended.exitCode);
   return {
     ...reported,

@@ -12,6 +12,7 @@ import { RuntimeError, type RuntimeService } from '#node-agent/runtime/service.t
 const runtime = {
   execSync: async (_id: string, command: readonly string[]) => {
     if (command[0] === 'hang') throw new RuntimeError('DeadlineExceeded', 'late');
+    if (command[0] === 'away') throw new RuntimeError('Unavailable', 'no runtime');
     const bad = command[0] === 'false';
     return { stdout: Buffer.from('out'), stderr: Buffer.from('err'), exitCode: bad ? 1 : 0 };
   },
@@ -20,7 +21,11 @@ const run = createHandlers({ runtime, clock: systemClock });
 
 const web = createServer((request, response) => {
   if (request.url === '/slow') return;
-  response.statusCode = request.url === '/bad' ? 503 : request.url === '/moved' ? 302 : 200;
+  const to = { '/away': 'http://elsewhere.test/', '/led': '/bad', '/round': '/round' };
+  const location = to[request.url as keyof typeof to];
+  if (location) response.setHeader('location', location);
+  const moved = location !== undefined || request.url === '/moved';
+  response.statusCode = request.url === '/bad' ? 503 : moved ? 302 : 200;
   response.end(`${request.headers.host} ${request.headers['x-test'] ?? ''}`);
 });
 await new Promise<void>((resolve) => web.listen(0, '127.0.0.1', resolve));
@@ -54,13 +59,24 @@ test('http: 2xx and 3xx are fine, headers are sent, failures say why', async () 
   const slow = await check({ httpGet: { port, path: '/slow' } }, 50);
   assert.match(slow.output, /context deadline exceeded/);
   const refused = await check({ httpGet: { port: 1, path: '/' } });
-  assert.match(refused.output, /ECONNREFUSED/);
+  assert.equal(
+    refused.output,
+    'Get "http://127.0.0.1:1/": dial tcp 127.0.0.1:1: connect: connection refused',
+  );
+  const away = await check({ httpGet: { port, path: '/away' } });
+  assert.deepEqual([away.ok, away.warning], [true, true]);
+  const led = await check({ httpGet: { port, path: '/led' } });
+  assert.deepEqual(led, { ok: false, output: 'HTTP probe failed with statuscode: 503' });
+  assert.match((await check({ httpGet: { port, path: '/round' } })).output, /stopped after 10/);
+  assert.equal((await check({ httpGet: { port: 'none' } })).errored, true);
 });
 
 test('exec: exit code decides, time is limited', async () => {
   assert.deepEqual(await check({ exec: { command: ['true'] } }), { ok: true, output: 'outerr' });
   assert.equal((await check({ exec: { command: ['false'] } })).ok, false);
   assert.match((await check({ exec: { command: ['hang'] } })).output, /timed out after 2s/);
+  const away = await check({ exec: { command: ['away'] } });
+  assert.deepEqual(away, { ok: false, output: 'no runtime', errored: true });
 });
 
 test('tcp: a connection is enough', async () => {
@@ -69,7 +85,10 @@ test('tcp: a connection is enough', async () => {
   const open = (tcp.address() as AddressInfo).port;
   assert.equal((await check({ tcpSocket: { port: open } })).ok, true);
   tcp.close();
-  assert.match((await check({ tcpSocket: { port: 1 } })).output, /^dial tcp 127.0.0.1:1: /);
+  assert.match(
+    (await check({ tcpSocket: { port: 1 } })).output,
+    /^dial tcp 127.0.0.1:1: connect: connection refused$/,
+  );
 });
 
 test('grpc: only SERVING is healthy', async () => {

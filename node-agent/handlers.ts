@@ -4,6 +4,7 @@ import * as https from 'node:https';
 import * as net from 'node:net';
 import * as grpc from '@grpc/grpc-js';
 import type { Clock } from '#base/clock.ts';
+import { errorText } from '#base/log.ts';
 import type { Container, Plain } from '#api/types.ts';
 import { isRuntimeError, type RuntimeService } from '#node-agent/runtime/service.ts';
 
@@ -20,11 +21,16 @@ export type Handler = {
 
 export type HandlerTarget = { containerId: string; container: Container; podIp: string };
 
-/** `output` tells a user why it failed. */
-export type Outcome = { ok: boolean; output: string };
+/**
+ * `output` tells a user why it failed. With `errored` it could not be found out: the runtime is away,
+ * or the port has no such name. With `warning` it succeeded, though not quite as meant.
+ */
+export type Outcome = { ok: boolean; output: string; errored?: true; warning?: true };
 
 /** Of an answer, this much is shown. */
 const MAX_OUTPUT_BYTES = 10 * 1024;
+/** Redirects followed, all on the same host. Source: kubelet's HTTP prober. */
+const MAX_REDIRECTS = 10;
 const USER_AGENT = 'kube-probe/1.36';
 
 type Options = { timeoutMs: number; signal?: AbortSignal | undefined };
@@ -36,7 +42,9 @@ export function createHandlers({ runtime, clock }: { runtime: RuntimeService; cl
     if (handler.httpGet) return httpGet(handler.httpGet, target, options);
     if (handler.tcpSocket) {
       const { host, port } = handler.tcpSocket;
-      return tcpConnect(host || target.podIp, portOf(port, target.container), options);
+      const number = portOf(port, target.container);
+      if (Number.isNaN(number)) return noPort(port);
+      return tcpConnect(host || target.podIp, number, options);
     }
     if (handler.grpc) return grpcCheck(target.podIp, handler.grpc, options);
     if (handler.sleep) {
@@ -75,35 +83,82 @@ async function runExec(
         output: `command timed out: "${command.join(' ')}" timed out after ${seconds}s`,
       };
     }
-    return { ok: false, output: error instanceof Error ? error.message : String(error) };
+    return { ok: false, output: errorText(error), errored: true };
   }
 }
 
-function httpGet(
+/** System errors of connections, in the words that kubelet's users know. */
+const CONNECT_ERRORS: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'connect: connection refused',
+  EHOSTUNREACH: 'connect: no route to host',
+  ENETUNREACH: 'connect: network is unreachable',
+  ETIMEDOUT: 'i/o timeout',
+};
+
+const addressOf = (host: string, port: number): string =>
+  `${host.includes(':') ? `[${host}]` : host}:${port}`;
+
+/** What a user is told of a connection that failed. */
+function connectionText(error: Error, host: string, port: number): string {
+  const words = CONNECT_ERRORS[(error as NodeJS.ErrnoException).code ?? ''];
+  return words ? `dial tcp ${addressOf(host, port)}: ${words}` : error.message;
+}
+
+const noPort = (port: number | string): Outcome => ({
+  ok: false,
+  output: `couldn't find port: ${port}`,
+  errored: true,
+});
+
+/** Redirects on the same host are followed; one that leads elsewhere is a success with a warning. */
+async function httpGet(
   action: HttpGet,
   target: HandlerTarget,
   { timeoutMs, signal }: Options,
 ): Promise<Outcome> {
   const port = portOf(action.port, target.container);
-  if (Number.isNaN(port))
-    return Promise.resolve({ ok: false, output: `no port named "${action.port}"` });
+  if (Number.isNaN(port)) return noPort(action.port);
   const tls = action.scheme?.toUpperCase() === 'HTTPS';
   const host = action.host || target.podIp;
   const path = action.path?.startsWith('/') ? action.path : `/${action.path ?? ''}`;
-  const url = `${tls ? 'https' : 'http'}://${host.includes(':') ? `[${host}]` : host}:${port}${path}`;
-  const headers: Record<string, string | string[]> = { 'User-Agent': USER_AGENT, Accept: '*/*' };
+  const headers: Record<string, string> = { 'User-Agent': USER_AGENT, Accept: '*/*' };
   for (const { name, value } of action.httpHeaders ?? []) headers[name] = value;
+  const deadline = AbortSignal.timeout(timeoutMs);
+  const both = signal ? AbortSignal.any([deadline, signal]) : deadline;
+  let url = new URL(`${tls ? 'https' : 'http'}://${addressOf(host, port)}${path}`);
+  for (let redirects = 0; ; redirects++) {
+    const answer = await httpAnswer(url, headers, both);
+    if ('error' in answer) {
+      const text = deadline.aborted
+        ? TIMEOUT_TEXT
+        : connectionText(answer.error, host, Number(url.port) || port);
+      return { ok: false, output: `Get "${url.href}": ${text}` };
+    }
+    const { code, body, location } = answer;
+    const ok = code >= 200 && code < 400;
+    if (!ok) return { ok, output: `HTTP probe failed with statuscode: ${code}` };
+    if (code < 300 || !location) return { ok, output: body };
+    const next = new URL(location, url);
+    if (next.hostname !== url.hostname)
+      return { ok, output: `Probe terminated redirects, Response body: ${body}`, warning: true };
+    if (redirects >= MAX_REDIRECTS)
+      return { ok: false, output: `Get "${next.href}": stopped after ${MAX_REDIRECTS} redirects` };
+    url = next;
+  }
+}
+
+type HttpAnswer = { code: number; body: string; location: string | undefined } | { error: Error };
+
+function httpAnswer(
+  url: URL,
+  headers: Readonly<Record<string, string>>,
+  signal: AbortSignal,
+): Promise<HttpAnswer> {
+  const tls = url.protocol === 'https:';
   return new Promise((resolve) => {
-    const deadline = AbortSignal.timeout(timeoutMs);
-    const failed = (text: string): void => resolve({ ok: false, output: `Get "${url}": ${text}` });
     const request = (tls ? https : http).request(
       url,
-      {
-        headers,
-        agent: false,
-        rejectUnauthorized: false,
-        signal: signal ? AbortSignal.any([deadline, signal]) : deadline,
-      },
+      { headers, agent: false, rejectUnauthorized: false, signal },
       (response) => {
         const code = response.statusCode ?? 0;
         let body = '';
@@ -111,16 +166,13 @@ function httpGet(
         response.on('data', (chunk: string) => {
           if (body.length < MAX_OUTPUT_BYTES) body += chunk;
         });
-        const done = (): void =>
-          resolve({
-            ok: code >= 200 && code < 400,
-            output: code >= 200 && code < 400 ? body : `HTTP probe failed with statuscode: ${code}`,
-          });
+        const done = (): void => resolve({ code, body, location: response.headers.location });
         response.on('end', done);
-        response.on('error', () => (deadline.aborted ? failed(TIMEOUT_TEXT) : done()));
+        // An answer that breaks off has still told its code, unless time ran out.
+        response.on('error', (error) => (signal.aborted ? resolve({ error }) : done()));
       },
     );
-    request.on('error', (error) => failed(deadline.aborted ? TIMEOUT_TEXT : error.message));
+    request.on('error', (error) => resolve({ error }));
     request.end();
   });
 }
@@ -128,7 +180,6 @@ function httpGet(
 const TIMEOUT_TEXT = 'context deadline exceeded (Client.Timeout exceeded while awaiting headers)';
 
 function tcpConnect(host: string, port: number, { timeoutMs }: Options): Promise<Outcome> {
-  if (Number.isNaN(port)) return Promise.resolve({ ok: false, output: 'no port of that name' });
   return new Promise((resolve) => {
     const socket = net.connect({ host, port });
     const end = (outcome: Outcome): void => {
@@ -136,12 +187,10 @@ function tcpConnect(host: string, port: number, { timeoutMs }: Options): Promise
       resolve(outcome);
     };
     socket.setTimeout(timeoutMs, () =>
-      end({ ok: false, output: `dial tcp ${host}:${port}: i/o timeout` }),
+      end({ ok: false, output: `dial tcp ${addressOf(host, port)}: i/o timeout` }),
     );
     socket.on('connect', () => end({ ok: true, output: '' }));
-    socket.on('error', (error) =>
-      end({ ok: false, output: `dial tcp ${host}:${port}: ${error.message}` }),
-    );
+    socket.on('error', (error) => end({ ok: false, output: connectionText(error, host, port) }));
   });
 }
 
@@ -151,7 +200,7 @@ function grpcCheck(
   { port, service = '' }: { port: number; service?: string },
   { timeoutMs }: Options,
 ): Promise<Outcome> {
-  const address = `${host.includes(':') ? `[${host}]` : host}:${port}`;
+  const address = addressOf(host, port);
   const client = new grpc.Client(address, grpc.credentials.createInsecure(), {
     'grpc.enable_retries': 0,
     'grpc.primary_user_agent': USER_AGENT,
@@ -167,14 +216,7 @@ function grpcCheck(
       { deadline: Date.now() + timeoutMs },
       (error, status) => {
         client.close();
-        if (error)
-          resolve({
-            ok: false,
-            output:
-              error.code === grpc.status.UNIMPLEMENTED
-                ? `error: this server does not implement the grpc health protocol (grpc.health.v1.Health): ${error.details}`
-                : `error: health rpc probe failed: ${error.details}`,
-          });
+        if (error) resolve({ ok: false, output: grpcText(error, address, timeoutMs) });
         else if (status === 1) resolve({ ok: true, output: 'service healthy' });
         else
           resolve({
@@ -187,3 +229,18 @@ function grpcCheck(
 }
 
 const HEALTH = ['UNKNOWN', 'SERVING', 'NOT_SERVING', 'SERVICE_UNKNOWN'];
+
+function grpcText(
+  { code, details }: grpc.ServiceError,
+  address: string,
+  timeoutMs: number,
+): string {
+  if (code === grpc.status.UNIMPLEMENTED)
+    return `error: this server does not implement the grpc health protocol (grpc.health.v1.Health): ${details}`;
+  const time = `${timeoutMs / 1000}s`;
+  if (code === grpc.status.UNAVAILABLE)
+    return `timeout: failed to connect service "${address}" within ${time}: ${details}`;
+  if (code === grpc.status.DEADLINE_EXCEEDED)
+    return `timeout: health rpc did not complete within ${time}`;
+  return `error: health rpc probe failed: ${details}`;
+}

@@ -33,6 +33,7 @@ type Flags = {
   maxPods?: string;
   podMaxPids?: string;
   podManifestPath?: string;
+  allowedUnsafeSysctls?: string;
   evictionHard?: string;
   evictionSoft?: string;
   evictionSoftGracePeriod?: string;
@@ -70,6 +71,7 @@ export async function main(args: readonly string[]): Promise<void> {
     .option('--max-pods <count>', 'most pods on this node')
     .option('--pod-max-pids <count>', 'most processes of one pod')
     .option('--pod-manifest-path <path>', 'manifests of pods to run without the API')
+    .option('--allowed-unsafe-sysctls <list>', 'sysctls pods may set besides the safe ones')
     .option('--eviction-hard <list>', 'memory.available<100Mi,…: evict pods at once')
     .option('--eviction-soft <list>', 'evict pods when it lasts')
     .option('--eviction-soft-grace-period <list>', 'memory.available=1m30s,…')
@@ -102,10 +104,8 @@ export async function main(args: readonly string[]): Promise<void> {
 
 function configOf(flags: Flags): Omit<NodeAgentConfig, 'api'> {
   const rootDir = flags.rootDir ?? join(flags.dataDir ?? '/var/lib/gantry', 'node', flags.nodeName);
-  const config = {
-    nodeName: flags.nodeName,
-    nodeIp: flags.nodeIp,
-    rootDir,
+  const { nodeName, nodeIp } = flags;
+  const optional = {
     port: Number(flags.port),
     runtimeEndpoint: flags.containerRuntimeEndpoint,
     cniConfDir: flags.cniConfDir,
@@ -132,11 +132,11 @@ function configOf(flags: Flags): Omit<NodeAgentConfig, 'api'> {
       evictionMinimumReclaim: flags.evictionMinimumReclaim,
       maxGraceSeconds: Number(flags.evictionMaxPodGracePeriod ?? 0),
     },
+    allowedUnsafeSysctls: flags.allowedUnsafeSysctls?.split(','),
     podPidsLimit: flags.podMaxPids === undefined ? undefined : Number(flags.podMaxPids),
   };
-  return Object.fromEntries(
-    Object.entries(config).filter(([, value]) => value !== undefined),
-  ) as Omit<NodeAgentConfig, 'api'>;
+  const given = Object.entries(optional).filter(([, value]) => value !== undefined);
+  return { nodeName, nodeIp, rootDir, ...(Object.fromEntries(given) as Partial<NodeAgentConfig>) };
 }
 
 /** `a=1,b=2` as an object. */

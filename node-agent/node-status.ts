@@ -228,7 +228,7 @@ export class NodeReporter {
       );
       const same = old?.status === condition.status;
       if (!same && before) {
-        const reason = `Node${condition.status === 'True' ? '' : 'Not'}${condition.type}`;
+        const reason = eventReason(condition);
         const about: Node = { kind: 'Node', metadata: { name: nodeName, uid: nodeName } };
         const message = `Node ${nodeName} status is now: ${reason}`;
         events.record(about, { type: 'Normal', reason, message });
@@ -240,6 +240,12 @@ export class NodeReporter {
       };
     });
   }
+}
+
+/** `NodeReady`, `NodeHasDiskPressure`…: what a node's event says of a condition that changed. */
+function eventReason({ type, status, reason = '' }: Condition): string {
+  if (type === 'Ready') return status === 'True' ? 'NodeReady' : 'NodeNotReady';
+  return reason.replace('Kubelet', 'Node');
 }
 
 /** Of the good and the bad case. */

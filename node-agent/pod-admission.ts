@@ -2,11 +2,20 @@ import { matchesNodeSelectorTerm } from '#api/node-selector.ts';
 import { addAmounts, type Amounts, podAmounts } from '#api/pod-resources.ts';
 import { tolerates } from '#api/tolerations.ts';
 import type { Node, Pod } from '#api/types.ts';
+import type { RuntimeFeatures } from '#node-agent/runtime/service.ts';
+import { SAFE_SYSCTLS } from '#node-agent/security-context.ts';
 
-/** Why a node refuses a pod: the status it fails with. */
+/** Why a node refuses a pod: the event it gets, and with a word before it the status it fails with. */
 export type Refusal = { reason: string; message: string };
 
-export type AdmissionFacts = { node: Node; allocatable: Amounts; hasAppArmor: boolean };
+export type AdmissionFacts = {
+  node: Node;
+  allocatable: Amounts;
+  hasAppArmor: boolean;
+  features: Pick<RuntimeFeatures, 'supplementalGroupsPolicy'>;
+  /** Beyond the safe ones; a trailing `*` stands for any rest of a name. */
+  allowedUnsafeSysctls: readonly string[];
+};
 
 /**
  * Whether a pod that was bound here can run beside the pods already admitted. The scheduler checks
@@ -15,11 +24,15 @@ export type AdmissionFacts = { node: Node; allocatable: Amounts; hasAppArmor: bo
 export function admitPod(
   pod: Pod,
   others: readonly Pod[],
-  { node, allocatable, hasAppArmor }: AdmissionFacts,
+  facts: AdmissionFacts,
 ): Refusal | undefined {
+  const { node, allocatable } = facts;
   return (
+    refuseByOs(pod) ??
     refuseBySelector(pod, node) ??
-    refuseByAppArmor(pod, hasAppArmor) ??
+    refuseBySysctls(pod, facts.allowedUnsafeSysctls) ??
+    refuseByAppArmor(pod, facts.hasAppArmor) ??
+    refuseByGroupsPolicy(pod, facts.features) ??
     refuseByResources(pod, others, allocatable) ??
     refuseByPorts(pod, others)
   );
@@ -34,8 +47,7 @@ function refuseBySelector({ spec }: Pod, node: Node): Refusal | undefined {
   if (!selected || !matched) {
     return {
       reason: 'NodeAffinity',
-      message:
-        "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
+      message: "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
     };
   }
   const taint = node.spec?.taints?.find(
@@ -44,7 +56,59 @@ function refuseBySelector({ spec }: Pod, node: Node): Refusal | undefined {
   if (!taint) return undefined;
   return {
     reason: 'TaintToleration',
-    message: `Pod was rejected: Predicate TaintToleration failed: node(s) had untolerated taint {${taint.key}: ${taint.value ?? ''}}`,
+    message: `Predicate TaintToleration failed: node(s) had untolerated taint {${taint.key}: ${taint.value ?? ''}}`,
+  };
+}
+
+function refuseByOs({ spec }: Pod): Refusal | undefined {
+  const selected = spec.nodeSelector?.['kubernetes.io/os'];
+  if (selected !== undefined && selected !== 'linux') {
+    return {
+      reason: 'PodOSSelectorNodeLabelDoesNotMatch',
+      message: "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label",
+    };
+  }
+  if (!spec.os || spec.os.name === 'linux') return undefined;
+  return {
+    reason: 'PodOSNotSupported',
+    message: "Failed to admit pod as the OS field doesn't match node OS",
+  };
+}
+
+/** Source: Kubernetes documentation, "Using sysctls in a Kubernetes cluster". */
+function refuseBySysctls({ spec }: Pod, allowed: readonly string[]): Refusal | undefined {
+  for (const { name } of spec.securityContext?.sysctls ?? []) {
+    const why = forbiddenSysctl(name, spec, allowed);
+    if (why) return { reason: 'SysctlForbidden', message: `forbidden sysctl: "${name}" ${why}` };
+  }
+  return undefined;
+}
+
+function forbiddenSysctl(
+  name: string,
+  { hostNetwork, hostIPC }: Pod['spec'],
+  allowed: readonly string[],
+): string | undefined {
+  const dotted = name.replaceAll('/', '.');
+  const listed = allowed.some((entry) =>
+    entry.endsWith('*') ? dotted.startsWith(entry.slice(0, -1)) : entry === dotted,
+  );
+  if (!listed && !SAFE_SYSCTLS.has(dotted)) return 'not allowlisted';
+  if (hostNetwork && dotted.startsWith('net.')) return 'not allowed with host net enabled';
+  const ofIpc = /^kernel\.(shm|msg|sem)|^fs\.mqueue\./.test(dotted);
+  return hostIPC && ofIpc ? 'not allowed with host ipc enabled' : undefined;
+}
+
+/** An older runtime takes the field and still adds the groups of the image. */
+function refuseByGroupsPolicy(
+  { spec }: Pod,
+  features: AdmissionFacts['features'],
+): Refusal | undefined {
+  if (spec.securityContext?.supplementalGroupsPolicy !== 'Strict') return undefined;
+  if (features.supplementalGroupsPolicy) return undefined;
+  return {
+    reason: 'SupplementalGroupsPolicyNotSupported',
+    message: 'SupplementalGroupsPolicy=Strict is not supported in this node',
   };
 }
 
@@ -79,7 +143,7 @@ function refuseByResources(
     return {
       reason: `OutOf${name}`,
       message:
-        `Pod was rejected: Node didn't have enough resource: ${name}, ` +
+        `Node didn't have enough resource: ${name}, ` +
         `requested: ${amount}, used: ${taken}, capacity: ${capacity}`,
     };
   }
@@ -100,7 +164,7 @@ function refuseByPorts(pod: Pod, others: readonly Pod[]): Refusal | undefined {
   return {
     reason: 'NodePorts',
     message:
-      "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
+      "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
   };
 }
 

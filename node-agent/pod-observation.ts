@@ -1,5 +1,6 @@
 import type { Container, ContainerStatus, Pod } from '#api/types.ts';
 import type { ContainerLimits } from '#node-agent/container-resources.ts';
+import { outdatedIn } from '#node-agent/restart-all.ts';
 
 /**
  * Everything the agent knows about one pod at one moment: what pod-plan.ts decides from and
@@ -155,16 +156,19 @@ export function latest(
 export const graceOf = ({ spec }: Pod): number =>
   spec.terminationGracePeriodSeconds ?? DEFAULT_GRACE_SECONDS;
 
+/** The first rule that an exit meets; each asks for a restart of some kind. */
+export const restartRule = ({ restartPolicyRules = [] }: Container, exitCode: number) =>
+  restartPolicyRules.find(({ exitCodes }) => {
+    if (!exitCodes) return false;
+    const listed = (exitCodes.values ?? []).includes(exitCode);
+    return exitCodes.operator === 'In' ? listed : !listed;
+  });
+
 /** Whether a container that ended with `exitCode` runs again, by its own or the pod's policy. */
 export function restarts(pod: Pod, { kind, spec }: PodContainer, exitCode: number): boolean {
   if (kind === 'sidecar') return true;
   if (kind === 'ephemeral') return false;
-  for (const rule of spec.restartPolicyRules ?? []) {
-    const codes = rule.exitCodes;
-    if (!codes) continue;
-    const listed = (codes.values ?? []).includes(exitCode);
-    if (codes.operator === 'In' ? listed : !listed) return rule.action !== 'DoNotRestart';
-  }
+  if (restartRule(spec, exitCode)) return true;
   const policy = spec.restartPolicy ?? pod.spec.restartPolicy ?? 'Always';
   if (kind === 'init' && policy === 'Always') return exitCode !== 0;
   return policy === 'Always' || (policy === 'OnFailure' && exitCode !== 0);
@@ -179,15 +183,20 @@ export function liveSandbox({ sandboxes }: PodRuntimeState): SandboxRecord | und
 /** Main containers once begun in a sandbox say that its init containers are done. */
 export function mainBegun(o: PodObservation, sandboxId: string): boolean {
   const names = new Set(o.pod.spec.containers.map((c) => c.name));
-  return o.runtime.containers.some((c) => c.sandboxId === sandboxId && names.has(c.name));
+  const outdated = outdatedIn(o);
+  return o.runtime.containers.some(
+    (c) => c.sandboxId === sandboxId && names.has(c.name) && !outdated(c),
+  );
 }
 
 /** True when every main container ended for good, or an init container failed for good. */
 export function ranToEnd(o: PodObservation): boolean {
   const { pod, runtime } = o;
   const all = podContainers(pod);
+  const outdated = outdatedIn(o);
   const outcome = (container: PodContainer): number | undefined => {
     const last = latest(runtime, container.spec.name);
+    if (outdated(last)) return undefined;
     const code = last
       ? last.state === 'exited'
         ? last.exitCode

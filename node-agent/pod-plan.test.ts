@@ -501,3 +501,72 @@ test('whatever befalls a pod, plans bring it to where its policy says, and delet
     assert.deepEqual(end.runtime, { sandboxes: [], containers: [] }, `seed ${seed}`);
   }
 });
+
+test('an exit may ask for all containers to run anew, init containers first', () => {
+  const rules = [
+    { action: 'RestartAllContainers', exitCodes: { operator: 'In' as const, values: [42] } },
+  ];
+  const never = { restartPolicy: 'Never', image: 'img' };
+  const all = pod({
+    restartPolicy: 'Never',
+    initContainers: [{ name: 'i', image: 'img' }],
+    containers: [
+      { name: 'a', image: 'img' },
+      { name: 'b', ...never, restartPolicyRules: rules },
+    ],
+  });
+  const before = { createdAtMs: NOW - 2000 };
+  const i = record('i', { state: 'exited', ...before });
+  const a = record('a', before);
+  const b = record('b', { state: 'exited', exitCode: 42, finishedAtMs: NOW, ...before });
+  const images = new Map(['i', 'a', 'b'].map((n) => [n, ready(1)]));
+  const at = (...containers: ContainerRecord[]) => {
+    const o = observe({
+      pod: all,
+      images,
+      now: NOW + 1,
+      runtime: { sandboxes: [sandbox], containers },
+    });
+    const { phase, conditions } = podStatus(o, host);
+    const restarting = conditions?.find((c) => c.type === 'AllContainersRestarting')?.status;
+    return [...names(podPlan(o).steps), `${phase} ${restarting}`];
+  };
+  assert.deepEqual(at(b, a, i), ['kill a restart-all', 'Running True']);
+  const over = record('a', { state: 'exited', exitCode: 137, ...before });
+  assert.deepEqual(at(b, over, i), ['start-container i 1', 'Running False']);
+  const anew = { attempt: 1, createdAtMs: NOW + 1 };
+  const i1 = record('i', { state: 'exited', ...anew });
+  assert.deepEqual(at(b, over, i1, i), ['start-container a 1', 'Running False']);
+  assert.deepEqual(at(b, record('a', anew), over, i1, i), ['start-container b 1', 'Running False']);
+  const b1 = record('b', anew);
+  assert.deepEqual(at(b1, b, record('a', anew), over, i1, i), ['Running False']);
+});
+
+test('an init container that its own rules restart does not fail its pod', () => {
+  const rules = [{ action: 'Restart', exitCodes: { operator: 'In' as const, values: [42] } }];
+  const init = { name: 'i', image: 'img', restartPolicy: 'Never', restartPolicyRules: rules };
+  const phaseAt = (exitCode: number) =>
+    podStatus(
+      observe({
+        pod: pod({ restartPolicy: 'Never', initContainers: [init] }),
+        runtime: { sandboxes: [sandbox], containers: [record('i', { state: 'exited', exitCode })] },
+      }),
+      host,
+    ).phase;
+  assert.deepEqual([phaseAt(42), phaseAt(1)], ['Pending', 'Failed']);
+});
+
+test('in a pod that is over, containers that never ran are told as lost', () => {
+  const order = {
+    cause: 'failed',
+    sinceMs: NOW,
+    graceSeconds: 0,
+    reason: 'Evicted',
+    message: 'm',
+  } as const;
+  const status = podStatus(
+    observe({ order, runtime: { sandboxes: [sandbox], containers: [] } }),
+    host,
+  );
+  assert.equal(status.containerStatuses?.[0]?.state?.terminated?.reason, 'ContainerStatusUnknown');
+});

@@ -20,6 +20,7 @@ import {
   type Stop,
   stopOf,
 } from '#node-agent/pod-observation.ts';
+import { outdatedIn, outdatedRunning } from '#node-agent/restart-all.ts';
 import { type UnsizedContainer, unsizedContainers } from '#node-agent/pod-resize.ts';
 
 /** Why a container is told to stop; each has its own words in the Killing event. */
@@ -30,6 +31,7 @@ export type KillReason =
   | 'changed'
   | 'postStart'
   | 'resized'
+  | 'restart-all'
   | 'sandbox-gone';
 
 /** One thing to do. The worker does all steps of a plan side by side, then plans again. */
@@ -180,6 +182,13 @@ function runPlan(o: PodObservation): PodPlan {
     return draft.done();
   }
   const containers = podContainers(o.pod);
+  const outdated = outdatedRunning(o);
+  if (outdated.length > 0) {
+    const killMs = o.now + graceOf(o.pod) * 1000;
+    for (const { record, kind } of outdated)
+      kill(o, draft, { record, kind, deadlineMs: killMs, reason: 'restart-all' });
+    return draft.done();
+  }
   for (const container of containers) restartOfRunning(o, sandbox, container, draft);
   resizeRunning(o, draft);
   if (initialize(o, sandbox, containers, draft)) {
@@ -298,11 +307,13 @@ function initialize(
   draft: Draft,
 ): boolean {
   const begun = mainBegun(o, sandbox.id);
+  const outdated = outdatedIn(o);
   for (const container of containers) {
     if (container.kind !== 'init' && container.kind !== 'sidecar') continue;
     if (begun && container.kind === 'init') continue;
     const record = latest(o.runtime, container.spec.name, sandbox.id);
-    if (record?.state === 'exited' && container.kind === 'init' && record.exitCode === 0) continue;
+    const done = record?.state === 'exited' && record.exitCode === 0 && !outdated(record);
+    if (done && container.kind === 'init') continue;
     if (record?.state !== 'running') startContainer(o, sandbox, container, draft);
     if (begun) continue;
     if (container.kind === 'sidecar' && record?.state === 'running' && isUp(o, record)) continue;
@@ -352,7 +363,8 @@ function startContainer(
   if (last) {
     const inSandbox = last.sandboxId === sandbox.id;
     const rerunsInit = container.kind === 'init' && !inSandbox;
-    if (!rerunsInit && !changed && !restarts(o.pod, container, last.exitCode)) return false;
+    const again = rerunsInit || changed || outdatedIn(o)(last);
+    if (!again && !restarts(o.pod, container, last.exitCode)) return false;
     const allowedAtMs = restartAtMs(last);
     const other = changed || resizedSince(last, container);
     if (!other && inSandbox && o.now < allowedAtMs) {

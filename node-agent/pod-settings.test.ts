@@ -151,12 +151,49 @@ test('security: container over pod over image; secrets of the host stay hidden',
     /breaks non-root policy/,
   );
   assert.equal(secure({}, nonRoot).runAsUser?.value, 7);
-  const sandbox = (spec: Partial<Pod['spec']>) => sandboxSecurity(podOf(spec), features, '/sec');
+  const sandbox = (spec: Partial<Pod['spec']>) => sandboxSecurity(podOf(spec), features);
   assert.throws(() => sandbox({ hostUsers: false }), ConfigError);
   const sysctls = (name: string) =>
     sandbox({ securityContext: { sysctls: [{ name, value: '1' }] } });
   assert.deepEqual(sysctls('kernel.shm_rmid_forced').sysctls, { 'kernel.shm_rmid_forced': '1' });
-  assert.throws(() => sysctls('vm.swappiness'), /forbidden sysctl/);
+});
+
+const facts = {
+  node: { metadata: { name: 'n1' } } as Node,
+  allocatable: new Map<string, number>(),
+  hasAppArmor: false,
+  features: { supplementalGroupsPolicy: false },
+  allowedUnsafeSysctls: [] as string[],
+};
+
+test('admission: what the node would ignore or must not allow is refused by name', () => {
+  const admit = (spec: Partial<Pod['spec']>, allowedUnsafeSysctls: string[] = []) => {
+    const { reason, message } = admitPod(podOf(spec), [], { ...facts, allowedUnsafeSysctls }) ?? {};
+    return reason && `${reason}: ${message}`;
+  };
+  const sysctl = (name: string) => ({ securityContext: { sysctls: [{ name, value: '1' }] } });
+  const forbidden = (name: string, why: string) =>
+    `SysctlForbidden: forbidden sysctl: "${name}" ${why}`;
+  const shm = 'kernel.shm_rmid_forced';
+  const port = 'net.ipv4.ip_local_port_range';
+  assert.equal(admit(sysctl(shm)), undefined);
+  assert.equal(admit(sysctl('net/ipv4/tcp_syncookies')), undefined);
+  assert.equal(
+    admit(sysctl('net.core.somaxconn')),
+    forbidden('net.core.somaxconn', 'not allowlisted'),
+  );
+  assert.equal(admit(sysctl('net.core.somaxconn'), ['net.core.*']), undefined);
+  assert.equal(
+    admit({ ...sysctl(port), hostNetwork: true }),
+    forbidden(port, 'not allowed with host net enabled'),
+  );
+  assert.equal(
+    admit({ ...sysctl(shm), hostIPC: true }),
+    forbidden(shm, 'not allowed with host ipc enabled'),
+  );
+  const strict = { securityContext: { supplementalGroupsPolicy: 'Strict' } };
+  assert.match(admit(strict) ?? '', /^SupplementalGroupsPolicyNotSupported: /);
+  assert.match(admit({ os: { name: 'windows' } }) ?? '', /^PodOSNotSupported: /);
 });
 
 test('admission: selectors, taints, resources, host ports', () => {
@@ -171,7 +208,7 @@ test('admission: selectors, taints, resources, host ports', () => {
   ]);
   const open = { ...node, spec: {} };
   const admit = (spec: Partial<Pod['spec']>, others: Pod[] = [], on: Node = open) =>
-    admitPod(podOf(spec), others, { node: on, allocatable, hasAppArmor: false })?.reason;
+    admitPod(podOf(spec), others, { ...facts, node: on, allocatable })?.reason;
   const asks = (cpu: string) => [{ name: 'c', resources: { requests: { cpu } } }];
   const port = (hostPort: number, hostIP?: string) => [
     { name: 'c', ports: [{ containerPort: 1, hostPort, ...(hostIP ? { hostIP } : {}) }] },
@@ -214,9 +251,8 @@ test('a status patch holds what changed, and leaves the conditions of others alo
 });
 
 test('AppArmor profiles are enforced or refused, never ignored', () => {
-  const node = { metadata: { name: 'n1' } } as Node;
   const admit = (spec: Partial<Pod['spec']>, hasAppArmor = false) =>
-    admitPod(podOf(spec), [], { node, allocatable: new Map(), hasAppArmor });
+    admitPod(podOf(spec), [], { ...facts, hasAppArmor });
   const profile = (type: string) => ({ appArmorProfile: { type } });
   const refusal = {
     reason: 'AppArmor',

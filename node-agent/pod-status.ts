@@ -1,15 +1,18 @@
 import { formatTime } from '#api/time.ts';
 import type { ContainerStatus, Pod, PodCondition, PodStatus } from '#api/types.ts';
-import { containerStatus, type HostFacts } from '#node-agent/container-status.ts';
+import { containerStatus, type HostFacts, UNLOCATED } from '#node-agent/container-status.ts';
 import { qosClass } from '#node-agent/qos.ts';
 import {
+  latest,
   liveSandbox,
   type PodContainer,
   type PodObservation,
   podContainers,
+  restarts,
   type Stop,
   stopOf,
 } from '#node-agent/pod-observation.ts';
+import { mayRestartAll, outdatedIn, outdatedRunning } from '#node-agent/restart-all.ts';
 import { unsizedContainers } from '#node-agent/pod-resize.ts';
 
 export type Phase = 'Pending' | 'Running' | 'Succeeded' | 'Failed';
@@ -26,6 +29,9 @@ export function podStatus(o: PodObservation, host: HostFacts): PodStatus {
   const statuses = new Map(
     containers.map((c) => [c.spec.name, containerStatus(o, c, host, stop !== undefined)]),
   );
+  const phase = phaseOf(o, stop, containers, statuses);
+  const over = phase === 'Failed' || phase === 'Succeeded';
+  if (over && !isRefusal(o)) for (const c of containers) settle(c, containers, statuses);
   const ofKind = (...kinds: PodContainer['kind'][]): ContainerStatus[] =>
     containers
       .filter((c) => kinds.includes(c.kind))
@@ -33,7 +39,6 @@ export function podStatus(o: PodObservation, host: HostFacts): PodStatus {
   const init = ofKind('init', 'sidecar');
   const main = ofKind('main');
   const ephemeral = ofKind('ephemeral');
-  const phase = phaseOf(o, stop, containers, statuses);
   const ips = podIps(o, host);
   const failed = stop?.cause === 'failed' ? stop : undefined;
   return {
@@ -53,6 +58,25 @@ export function podStatus(o: PodObservation, host: HostFacts): PodStatus {
     ...(ephemeral.length > 0 ? { ephemeralContainerStatuses: ephemeral } : {}),
     qosClass: pod.status?.qosClass ?? qosClass(pod),
   };
+}
+
+/**
+ * In a pod that is over nothing waits any more. A main container that never ran because init
+ * containers did not come to their end keeps its state; every other one counts as lost.
+ */
+function settle(
+  { kind, spec }: PodContainer,
+  containers: readonly PodContainer[],
+  statuses: Map<string, ContainerStatus | undefined>,
+): void {
+  const status = statuses.get(spec.name);
+  if (kind !== 'main' || !status?.state?.waiting) return;
+  const initialized = containers
+    .filter((c) => c.kind === 'init')
+    .every((c) => initDone(c, statuses.get(c.spec.name)));
+  if (!initialized) return;
+  const ended = status.lastState?.terminated ?? { ...UNLOCATED };
+  statuses.set(spec.name, { ...status, state: { terminated: ended } });
 }
 
 /** Refused by the node before anything of it existed. */
@@ -93,14 +117,16 @@ function phaseOf(
   if (stop?.cause === 'failed') return 'Failed';
   const allEnded = o.runtime.containers.every((c) => c.state !== 'running');
   const ended = stop !== undefined && allEnded;
-  const policy = o.pod.spec.restartPolicy ?? 'Always';
 
   const init = containers.filter((c) => c.kind === 'init' || c.kind === 'sidecar');
   const main = tally(containers, statuses);
   const begun = main.running + main.stopped > 0;
-  const initFailed =
-    policy === 'Never' &&
-    init.some((c) => c.kind === 'init' && exitCode(statuses.get(c.spec.name)) > 0);
+  const outdated = outdatedIn(o);
+  const initFailed = init.some((c) => {
+    const code = exitCode(statuses.get(c.spec.name));
+    if (c.kind !== 'init' || code === 0) return false;
+    return !restarts(o.pod, c, code) && !outdated(latest(o.runtime, c.spec.name));
+  });
   if (initFailed) return 'Failed';
   const initPending = !begun && init.some((c) => !initDone(c, statuses.get(c.spec.name)));
   if (initPending) return ended ? 'Failed' : 'Pending';
@@ -166,8 +192,12 @@ function conditions(
     const why = failure ? { reason: 'Error', message: failure.message } : {};
     verdicts.push(['PodResizeInProgress', { status: 'True', ...why }]);
   }
+  if (mayRestartAll(o.pod)) {
+    const restarting = outdatedRunning(o).length > 0 && phase === 'Running';
+    verdicts.push(['AllContainersRestarting', { status: restarting ? 'True' : 'False' }]);
+  }
   const order = o.order;
-  if (order?.cause === 'failed' && order.reason === 'Evicted') {
+  if (order?.cause === 'failed' && order.reason === 'Evicted' && !isRefusal(o)) {
     verdicts.push([
       'DisruptionTarget',
       { status: 'True', reason: 'TerminationByKubelet', message: order.message },

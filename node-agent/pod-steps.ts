@@ -301,11 +301,11 @@ export async function startContainer(
     const { config, sandbox } = await prepareContainer(ctx, step);
     id = await services.runtime.createContainer(step.sandboxId, config, sandbox);
     services.runtimes.addContainer(createdRecord(id, step, services.clock.now()), identity);
-    tell(ctx, { type: 'Normal', reason: 'Created', message: `Created container: ${name}` }, name);
+    tell(ctx, { type: 'Normal', reason: 'Created', message: 'Container created' }, name);
     await services.runtime.startContainer(id);
     await services.runtimes.refreshContainer(id, identity);
     memory.startFailures.delete(name);
-    tell(ctx, { type: 'Normal', reason: 'Started', message: `Started container ${name}` }, name);
+    tell(ctx, { type: 'Normal', reason: 'Started', message: 'Container started' }, name);
     startHook(ctx, step.container, id);
   } catch (error) {
     const text = errorText(error);
@@ -409,7 +409,11 @@ function startHook(ctx: StepContext, { spec }: PodContainer, id: string): void {
     .then(({ ok, output }) => {
       if (signal.aborted) return;
       memory.hooks.set(id, ok ? { state: 'done' } : { state: 'failed', message: output });
-      if (!ok) warn(ctx, 'FailedPostStartHook', `PostStartHook failed: ${output}`, spec.name);
+      // What the hook said may be secret: it goes to the log, not to everyone who reads events.
+      if (!ok) {
+        services.log.info('a postStart hook failed', { container: spec.name, output });
+        warn(ctx, 'FailedPostStartHook', 'PostStartHook failed', spec.name);
+      }
       ctx.wake();
     });
 }

@@ -6,6 +6,7 @@ import { ContainerKiller } from '#node-agent/container-killer.ts';
 import type { NodeServices } from '#node-agent/node-services.ts';
 import { identityOf } from '#node-agent/pod-files.ts';
 import {
+  DEADLINE_EXCEEDED,
   liveSandbox,
   latest,
   podContainers,
@@ -72,8 +73,9 @@ export class PodWorker {
     const now = services.clock.now();
     this.#order = orderOf(pod, undefined, now);
     if (refusal && !this.#order) {
-      this.#order = { cause: 'failed', sinceMs: now, graceSeconds: 0, ...refusal };
       const { reason, message } = refusal;
+      const text = `Pod was rejected: ${message}`;
+      this.#order = { cause: 'failed', sinceMs: now, graceSeconds: 0, reason, message: text };
       services.events.record(pod, { type: 'Warning', reason, message });
     }
     this.done = this.#run();
@@ -379,6 +381,12 @@ export class PodWorker {
     if (this.#order?.cause === 'removed') return;
     this.#services.status.set(this.#pod, podStatus(o, this.#services.host));
     this.#tellCrashBackoff(o);
+    const stop = stopOf(o);
+    if (stop?.cause !== 'failed' || stop.reason !== DEADLINE_EXCEEDED) return;
+    if (this.#told.has(DEADLINE_EXCEEDED) || o.pod.status?.phase === 'Failed') return;
+    this.#told.add(DEADLINE_EXCEEDED);
+    const { reason, message } = stop;
+    steps.tell(this.#context(), { type: 'Normal', reason, message });
   }
 
   /** One event per attempt that has to wait. */

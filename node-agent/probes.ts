@@ -1,8 +1,8 @@
 import type { Clock } from '#base/clock.ts';
 import { errorText, type Log } from '#base/log.ts';
 import type { Container, Pod, Probe } from '#api/types.ts';
-import type { EventRecorder } from '#client/events.ts';
-import type { Handler, RunHandler } from '#node-agent/handlers.ts';
+import type { EventNote, EventRecorder } from '#client/events.ts';
+import type { Handler, Outcome, RunHandler } from '#node-agent/handlers.ts';
 import type { ContainerRecord, ProbeVerdict } from '#node-agent/pod-observation.ts';
 
 /** Defaults of the API, for probes that come from elsewhere. */
@@ -145,20 +145,27 @@ export class Probes {
       const begunMs = clock.now();
       const outcome = await run(probe as Handler, target, { timeoutMs, signal });
       signal.throwIfAborted();
-      if (!outcome.ok) {
-        const name = `${kind[0]?.toUpperCase()}${kind.slice(1)}`;
-        events.record(pod, {
-          type: 'Warning',
-          reason: 'Unhealthy',
-          message: `${name} probe failed: ${outcome.output}`,
-          fieldPath: `spec.containers{${spec.name}}`,
-        });
-      }
-      conclude(outcome.ok);
+      const note = probeNote(kind, outcome);
+      if (note) events.record(pod, { ...note, fieldPath: `spec.containers{${spec.name}}` });
+      // What could not be found out counts neither way.
+      if (!outcome.errored) conclude(outcome.ok);
       if (until()) return;
       await clock.sleep(Math.max(0, begunMs + periodMs - clock.now()), { signal });
     }
   }
+}
+
+/** What a user is told of an outcome; undefined for a plain success. */
+export function probeNote(kind: ProbeKind, outcome: Outcome): EventNote | undefined {
+  const { ok, output, errored, warning } = outcome;
+  if (ok && !warning) return undefined;
+  const name = `${kind[0]?.toUpperCase()}${kind.slice(1)} probe`;
+  if (warning)
+    return { type: 'Warning', reason: 'ProbeWarning', message: `${name} warning: ${output}` };
+  const message = errored
+    ? `${name} errored and resulted in unknown state: ${output}`
+    : `${name} failed: ${output}`;
+  return { type: 'Warning', reason: 'Unhealthy', message };
 }
 
 type ProbeTask = {

@@ -28,7 +28,7 @@ export function sandboxConfig(pod: Pod, attempt: number, facts: Facts): PodSandb
     // The network plugin reads some of them (bandwidth).
     annotations: { ...pod.metadata.annotations },
     linux: {
-      ...sandboxSecurity(pod, facts.features, facts.paths.seccompDir),
+      ...sandboxSecurity(pod, facts.features),
       ...(cgroupParent ? { cgroupParent } : {}),
     },
   };

@@ -29,7 +29,7 @@ const MASKED_PATHS = [
 const READONLY_PATHS = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'];
 
 /** Sysctls that touch nothing but the pod. Source: Kubernetes documentation, "Using sysctls". */
-const SAFE_SYSCTLS = new Set([
+export const SAFE_SYSCTLS = new Set([
   'kernel.shm_rmid_forced',
   'net.ipv4.ip_local_port_range',
   'net.ipv4.tcp_syncookies',
@@ -55,28 +55,25 @@ export function namespaceOptions(pod: Pod, target?: string): NamespaceOption {
   };
 }
 
-/** Throws ConfigError for what this runtime would silently ignore. */
-export function sandboxSecurity(
-  pod: Pod,
-  features: RuntimeFeatures,
-  seccompDir: string,
-): PodSandboxConfig['linux'] {
+/**
+ * Throws ConfigError for what this runtime would silently ignore. Sysctls have been judged when the
+ * pod was admitted.
+ */
+export function sandboxSecurity(pod: Pod, features: RuntimeFeatures): PodSandboxConfig['linux'] {
   const context = pod.spec.securityContext;
   if (pod.spec.hostUsers === false && !features.userNamespaces)
     throw new ConfigError('hostUsers: false needs a container runtime with user namespaces');
   const sysctls: Record<string, string> = {};
   for (const { name, value } of context?.sysctls ?? []) {
-    if (!SAFE_SYSCTLS.has(name))
-      throw new ConfigError(`forbidden sysctl: "${name}" not allowlisted`);
-    sysctls[name] = value;
+    sysctls[name.replaceAll('/', '.')] = value;
   }
-  const seccomp = seccompProfile(context?.seccompProfile, seccompDir);
   return {
     sysctls,
     securityContext: {
       namespaceOptions: namespaceOptions(pod),
       privileged: allContainers(pod).some((c) => c.securityContext?.privileged),
-      ...(seccomp ? { seccomp } : {}),
+      // The pause process needs nothing that the default profile denies, whatever the pod asks for.
+      seccomp: { profileType: 'RuntimeDefault' },
     },
   };
 }

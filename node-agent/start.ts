@@ -92,6 +92,8 @@ export type NodeAgentConfig = {
   reserved?: Reserved;
   maxPods?: number;
   podPidsLimit?: number;
+  /** Sysctls that pods may set besides the safe ones; `net.core.*` names all that begin so. */
+  allowedUnsafeSysctls?: readonly string[];
   /** Manifests of pods that run here without being asked for through the API. */
   podManifestPath?: string;
   /** When pods are evicted; default as the kubelet's. */
@@ -146,7 +148,13 @@ export async function start(
     admit: (pod, others) => {
       const node = nodeInformer.get({ name: nodeName });
       const { allocatable } = services;
-      const facts = node && { node, allocatable, hasAppArmor: apparmor };
+      const facts = node && {
+        node,
+        allocatable,
+        hasAppArmor: apparmor,
+        features: version.features,
+        allowedUnsafeSysctls: config.allowedUnsafeSysctls ?? [],
+      };
       return eviction.refuse(pod) ?? (facts && admitPod(pod, others, facts));
     },
     signal,
