@@ -146,6 +146,9 @@ describe('an application on a real cluster', { skip, concurrency: false }, () =>
     assert.equal(await gantry('exec', 'pod/shell', '--', 'echo', 'hello'), 'hello\n');
     const piped = await cluster.gantry(['exec', '-i', 'shell', '--', 'cat'], { input: 'through' });
     assert.equal(piped.stdout, 'through');
+    // The command hears of the end of its input, and may then be silent as long as it likes.
+    const late = ['exec', '-i', 'shell', '--', 'sh', '-c', 'cat; sleep 2; echo after'];
+    assert.equal((await cluster.gantry(late, { input: 'through' })).stdout, 'throughafter\n');
     const failed = await cluster.gantry(['exec', 'shell', '--', 'sh', '-c', 'exit 7']);
     assert.equal(failed.code, 7);
     assert.match(await gantry('describe', 'pod/shell'), /Container started/);

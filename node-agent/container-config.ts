@@ -13,6 +13,7 @@ import {
   type Mount,
 } from '#node-agent/runtime/service.ts';
 import { containerSecurity } from '#node-agent/security-context.ts';
+import { criSignal } from '#node-agent/stop-signal.ts';
 
 export const DEFAULT_TERMINATION_PATH = '/dev/termination-log';
 
@@ -65,6 +66,7 @@ export function containerConfig(request: ContainerRequest, facts: Facts): Contai
     stdin: spec.stdin ?? false,
     stdinOnce: spec.stdinOnce ?? false,
     tty: spec.tty ?? false,
+    ...(spec.lifecycle?.stopSignal ? { stopSignal: criSignal(spec.lifecycle.stopSignal) } : {}),
     linux: {
       resources: containerResources(pod, spec, {
         memoryCapacityBytes: facts.memoryCapacityBytes,

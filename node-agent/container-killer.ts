@@ -4,9 +4,13 @@ import { identityOf } from '#node-agent/pod-files.ts';
 import { podContainers } from '#node-agent/pod-observation.ts';
 import type { KillReason, PodStep } from '#node-agent/pod-plan.ts';
 import { downwardOf, type StepContext, tell } from '#node-agent/pod-steps.ts';
+import { linuxSignal } from '#node-agent/stop-signal.ts';
 
 /** A kill that failed is forgotten after this, so that the plan orders it again. */
 const RETRY_MS = 1_000;
+
+/** How often a container that got its signal is looked at; its end is told by an event. */
+const LOOK_MS = 20;
 
 /** Source: kubelet, least grace after preStop. */
 const AFTER_HOOK_MS = 2_000;
@@ -69,9 +73,40 @@ export class ContainerKiller {
     const graceMs = Math.max(leastMs, mine.deadlineMs - clock.now());
     // The runtime counts whole seconds; a fraction must not turn into a kill at once.
     const seconds = Math.ceil(graceMs / 1000);
-    await runtime.stopContainer(record.id, seconds, { signal: mine.interrupt.signal });
+    const own = spec?.lifecycle?.stopSignal;
+    const sent = own && seconds > 0 && (await sendOwnSignal(ctx, record.id, own));
+    const left = sent ? await endWithin(ctx, record.id, graceMs, mine.interrupt.signal) : seconds;
+    await runtime.stopContainer(record.id, left, { signal: mine.interrupt.signal });
     await runtimes.refreshContainer(record.id, identityOf(ctx.pod));
   }
+}
+
+/** True when the container got the signal it asked for from us, because its runtime would not. */
+async function sendOwnSignal(ctx: StepContext, id: string, name: string): Promise<boolean> {
+  const { runtime, features, log } = ctx.services;
+  const signal = linuxSignal(name);
+  if (features.stopSignal || !runtime.signalContainer || signal === undefined) return false;
+  try {
+    await runtime.signalContainer(id, signal);
+    return true;
+  } catch (error) {
+    log.warn('could not send the stop signal of a container', { name, error: errorText(error) });
+    return false;
+  }
+}
+
+/** Waits for a container's end; what is left to do then takes no more time: 0 seconds. */
+async function endWithin(
+  { services }: StepContext,
+  id: string,
+  graceMs: number,
+  signal: AbortSignal,
+): Promise<number> {
+  const { clock, runtimes } = services;
+  const untilMs = clock.now() + graceMs;
+  while (runtimes.container(id)?.record.state === 'running' && clock.now() < untilMs)
+    await clock.sleep(LOOK_MS, { signal });
+  return 0;
 }
 
 async function runPreStop(

@@ -73,6 +73,7 @@ export function containerStatus(
     lastState: last ? { terminated: terminated(last, id(last)) } : {},
     ...shownResources(o, container, running),
     ...(spec.resources?.requests && running ? { allocatedResources: spec.resources.requests } : {}),
+    ...(spec.lifecycle?.stopSignal ? { stopSignal: spec.lifecycle.stopSignal } : {}),
     ...(record.user ? { user: { linux: record.user } } : {}),
     ...volumeMounts(container),
   };

@@ -13,6 +13,7 @@ import {
   type PodContainer,
   type PodObservation,
   podContainers,
+  reportedStatus,
   restartAtMs,
   restarts,
   type SandboxRecord,
@@ -199,7 +200,10 @@ function runPlan(o: PodObservation): PodPlan {
       draft,
     );
     for (const container of containers.filter((c) => c.kind === 'ephemeral')) {
-      if (!latest(o.runtime, container.spec.name)) startContainer(o, sandbox, container, draft);
+      const { name } = container.spec;
+      // It runs once, also when its sandbox and all that is known of it is gone.
+      const begun = latest(o.runtime, name) ?? reportedStatus(o.pod, name)?.containerID;
+      if (!begun) startContainer(o, sandbox, container, draft);
     }
   }
   return draft.done();

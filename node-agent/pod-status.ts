@@ -56,6 +56,7 @@ export function podStatus(o: PodObservation, host: HostFacts): PodStatus {
     ...(init.length > 0 ? { initContainerStatuses: init } : {}),
     containerStatuses: failed && isRefusal(o) ? [] : main,
     ...(ephemeral.length > 0 ? { ephemeralContainerStatuses: ephemeral } : {}),
+    ...podResources(pod),
     qosClass: pod.status?.qosClass ?? qosClass(pod),
   };
 }
@@ -77,6 +78,14 @@ function settle(
   if (!initialized) return;
   const ended = status.lastState?.terminated ?? { ...UNLOCATED };
   statuses.set(spec.name, { ...status, state: { terminated: ended } });
+}
+
+/** What a pod as a whole has been given, where it asks as a whole. */
+function podResources({ spec }: Pod): Pick<PodStatus, 'resources' | 'allocatedResources'> {
+  const { resources } = spec;
+  if (!resources) return {};
+  const { requests } = resources;
+  return { resources, ...(requests ? { allocatedResources: requests } : {}) };
 }
 
 /** Refused by the node before anything of it existed. */

@@ -158,6 +158,8 @@ const FIELDS = [
   'initContainerStatuses',
   'containerStatuses',
   'ephemeralContainerStatuses',
+  'resources',
+  'allocatedResources',
   'qosClass',
 ] as const;
 

@@ -16,6 +16,7 @@ const SHAPE: protobuf.IConversionOptions = {
 export type ProtoFile =
   | 'cri.proto'
   | 'containerd-events.proto'
+  | 'containerd-tasks.proto'
   | 'csi.proto'
   | 'etcd.proto'
   | 'plugin-registration.proto';

@@ -56,13 +56,18 @@ export function validatePodStatusUpdate(object: KubeObject, stored: KubeObject):
 /** What has ended for good stays ended. */
 function checkStates(errors: Errors, pod: Pod, old: Pod): void {
   const { restartPolicy = 'Always' } = old.spec;
+  const all = [...old.spec.containers, ...(old.spec.initContainers ?? [])];
+  const mayRestartAll = all.some(({ restartPolicyRules }) =>
+    restartPolicyRules?.some(({ action }) => action === 'RestartAllContainers'),
+  );
+  if (mayRestartAll) return;
   const sidecars = new Set(
     (old.spec.initContainers ?? [])
       .filter((container) => container.restartPolicy === 'Always')
       .map(({ name }) => name),
   );
   const own = new Set(
-    [...old.spec.containers, ...(old.spec.initContainers ?? [])]
+    all
       .filter((container) => container.restartPolicy || container.restartPolicyRules?.length)
       .map(({ name }) => name),
   );

@@ -6,9 +6,11 @@ import { pods } from '#client/resources.ts';
 
 type Flags = ClientFlags & { container?: string; stdin?: boolean; tty?: boolean };
 
+/** The stream protocol that can say that the input has ended; servers speak it from 1.30 on. */
+const CAN_END_INPUT = 'v5.channel.k8s.io';
 /**
- * The stream protocol that every runtime speaks (v4) cannot say that the input has ended. So the
- * connection is closed when the input has ended and the command has been silent for this long.
+ * The older one cannot. There the connection is closed when the input has ended and the command has
+ * been silent for this long.
  */
 const QUIET_MS = 500;
 
@@ -36,14 +38,16 @@ async function run(
 ): Promise<void> {
   const name = word.replace(/^pods?\//, '');
   const pod = await api.get(pods, { namespace, name });
-  const container = flags.container ?? pod.spec.containers[0]?.name ?? '';
+  const preferred = pod.metadata.annotations?.['kubectl.kubernetes.io/default-container'];
+  const container = flags.container ?? preferred ?? pod.spec.containers[0]?.name ?? '';
   const client = await import('@kubernetes/client-node');
   const config = new client.KubeConfig();
   config.loadFromFile(kubeconfig);
   const tty = flags.tty === true;
   if (tty && process.stdin.isTTY) process.stdin.setRawMode(true);
   const output = { lastAt: Date.now() };
-  const input = flags.stdin ? inputOf(process.stdin, output) : null;
+  const connected = Promise.withResolvers<string>();
+  const input = flags.stdin ? inputOf(process.stdin, output, connected.promise) : null;
   const { promise: exited, resolve } = Promise.withResolvers<number>();
   try {
     const socket = await new client.Exec(config).exec(
@@ -57,6 +61,7 @@ async function run(
       tty,
       (status) => resolve(exitCode(status)),
     );
+    connected.resolve(socket.protocol);
     // The status comes before the close; a connection that ends without one ended with our input.
     socket.on('close', () => setImmediate(() => resolve(0)));
   } catch (error) {
@@ -68,18 +73,27 @@ async function run(
   process.stdin.destroy();
 }
 
-/** Passes input on, and its end only after the command has fallen silent. */
-function inputOf(stdin: Readable, output: { lastAt: number }): PassThrough {
+/** Passes input on, and its end: at once where the protocol can say so, else after a silence. */
+function inputOf(
+  stdin: Readable,
+  output: { lastAt: number },
+  connected: Promise<string>,
+): PassThrough {
   const passed = new PassThrough();
   stdin.on('data', (chunk: Buffer) => passed.write(chunk));
-  stdin.once('end', () => {
+  const end = (protocol: string): void => {
+    if (protocol === CAN_END_INPUT) {
+      passed.end();
+      return;
+    }
     output.lastAt = Date.now();
     const timer = setInterval(() => {
       if (Date.now() - output.lastAt < QUIET_MS) return;
       clearInterval(timer);
       passed.end();
     }, QUIET_MS / 5);
-  });
+  };
+  stdin.once('end', () => void connected.then(end));
   return passed;
 }
 

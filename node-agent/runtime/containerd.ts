@@ -57,6 +57,7 @@ export function connectContainerd(options: ContainerdOptions): RuntimeClient {
   return {
     ...sandboxCalls(runtime),
     ...containerCalls(runtime),
+    signalContainer: signalCall(client),
     ...streamCalls(runtime),
     ...imageCalls(images),
     events: (signal) => containerdEvents(client, { signal, clock, log }),
@@ -76,6 +77,21 @@ function unaryCalls(client: grpc.Client, service: string): Call {
       return await call<Response>(name, request, { deadlineMs, ...(signal ? { signal } : {}) });
     } catch (error) {
       throw isServiceError(error) ? runtimeError(name, error) : error;
+    }
+  };
+}
+
+/** Containers of CRI live in this namespace of containerd. */
+const NAMESPACE = 'k8s.io';
+
+function signalCall(client: grpc.Client): NonNullable<RuntimeService['signalContainer']> {
+  const call = grpcCalls(client, 'containerd-tasks.proto', 'containerd.services.tasks.v1.Tasks');
+  return async (containerId, signal) => {
+    const metadata = { 'containerd-namespace': NAMESPACE };
+    try {
+      await call('Kill', { containerId, signal }, { deadlineMs: QUICK_MS, metadata });
+    } catch (error) {
+      throw isServiceError(error) ? runtimeError('Kill', error) : error;
     }
   };
 }

@@ -274,6 +274,11 @@ export type RuntimeService = {
   startContainer(id: string): Promise<void>;
   /** Resolves when it has stopped; 0 kills at once. A container that is gone counts as stopped. */
   stopContainer(id: string, timeoutSeconds: number, options?: CallOptions): Promise<void>;
+  /**
+   * Sends a signal, by the kernel's number, to the first process of a container. Beyond CRI: absent
+   * or Unimplemented where the runtime cannot.
+   */
+  signalContainer?(id: string, signal: number): Promise<void>;
   removeContainer(id: string): Promise<void>;
   listContainers(filter?: SelectorFilter): Promise<Container[]>;
   containerStatus(id: string): Promise<ContainerStatus>;
