@@ -5,6 +5,8 @@ import { errorText } from '#base/log.ts';
 import { latest, liveSandbox, podContainers } from '#node-agent/pod-observation.ts';
 import type { PodWorkers } from '#node-agent/pod-workers.ts';
 import type { NodeServices } from '#node-agent/node-services.ts';
+import type { WantedStreams } from '#node-agent/runtime/microvm/cri/remote-session.ts';
+import { serveCommand, serveTunnel, translationOf } from '#node-agent/stream-translation.ts';
 
 /** Of the agent's connection, not of the stream behind it. */
 const OWN_HEADERS = new Set(['host', 'authorization', 'origin', 'cookie']);
@@ -56,23 +58,27 @@ async function streamUrl(around: StreamServices, url: URL): Promise<string> {
   const { record } = findContainer(around, namespace, pod, container);
   if (record?.state !== 'running')
     throw new RequestError(400, `container "${container}" of pod ${pod} is not running`);
-  const flag = (name: string): boolean => ['1', 'true'].includes(query.get(name) ?? '');
-  const streams = {
-    containerId: record.id,
+  const streams = { containerId: record.id, ...wantedStreams(url) };
+  if (verb === 'attach') return services.runtime.attach(streams);
+  return services.runtime.exec({ ...streams, command: query.getAll('command') });
+}
+
+/** Which streams the path asks for. */
+function wantedStreams({ searchParams }: URL): WantedStreams {
+  const flag = (name: string): boolean => ['1', 'true'].includes(searchParams.get(name) ?? '');
+  return {
     stdin: flag('input'),
     stdout: flag('output'),
     stderr: flag('error'),
     tty: flag('tty'),
   };
-  if (verb === 'attach') return services.runtime.attach(streams);
-  return services.runtime.exec({ ...streams, command: query.getAll('command') });
 }
 
 export const isStream = (path: string): boolean => /^\/(exec|attach|portForward)\//.test(path);
 
 /**
- * Serves an upgrade by handing the connection to the runtime's streaming server, byte by byte: every
- * protocol it speaks works, whatever the client's version.
+ * Serves an upgrade by handing the connection to the runtime's streaming server, byte by byte, so
+ * that every protocol works that it speaks; two that older runtimes do not speak are translated.
  */
 export async function passStream(
   around: StreamServices,
@@ -81,7 +87,8 @@ export async function passStream(
   head: Buffer,
 ): Promise<void> {
   try {
-    const target = new URL(await streamUrl(around, new URL(request.url ?? '/', 'https://agent')));
+    const url = new URL(request.url ?? '/', 'https://agent');
+    const target = new URL(await streamUrl(around, url));
     const backend = net.connect(Number(target.port), target.hostname);
     await new Promise<void>((resolve, reject) => {
       backend.once('connect', resolve);
@@ -89,6 +96,11 @@ export async function passStream(
     });
     backend.setNoDelay(true);
     if (socket instanceof net.Socket) socket.setNoDelay(true);
+    const upgrade = { request, socket, head };
+    const translation = translationOf(request);
+    if (translation === 'tunnel') return await serveTunnel(upgrade, backend, target);
+    if (translation === 'command')
+      return await serveCommand(upgrade, backend, { target, wanted: wantedStreams(url) });
     backend.write(requestHead(request, target));
     if (head.length > 0) backend.write(head);
     join(socket, backend);

@@ -2,7 +2,7 @@ import type { Duplex } from 'node:stream';
 import { constants, createDeflate, createInflate, type Zlib } from 'node:zlib';
 import { createInbox, type Inbox } from './inbox.ts';
 
-/** One stream of a session; the peer opened it with these headers (names in lower case). */
+/** One stream of a session; who opened it gave these headers (names in lower case). */
 export type SpdyStream = {
   readonly id: number;
   readonly headers: ReadonlyMap<string, string>;
@@ -49,9 +49,24 @@ export async function serveSpdy(
   }
 }
 
+/** The client's side of a session: it opens the streams. */
+export type SpdyClient = {
+  open(headers: Readonly<Record<string, string>>): Promise<SpdyStream>;
+  /** Resolves when the connection is over, rejects for a broken protocol. */
+  readonly done: Promise<void>;
+};
+
+export function connectSpdy(duplex: Duplex): SpdyClient {
+  const session = new Session(duplex);
+  const done = session.run().finally(() => session.close());
+  done.catch(() => undefined); // whoever waits for it hears of it
+  return { open: (headers) => session.open(headers), done };
+}
+
 class Session {
   readonly #duplex: Duplex;
-  readonly #onStream: (stream: SpdyStream) => void;
+  /** Absent on the client's side. */
+  readonly #onStream: ((stream: SpdyStream) => void) | undefined;
   readonly #streams = new Map<number, Known>();
   readonly #inflate = createInflate({
     dictionary: DICTIONARY,
@@ -59,11 +74,34 @@ class Session {
   });
   readonly #deflate = createDeflate({ dictionary: DICTIONARY });
 
-  constructor(duplex: Duplex, onStream: (stream: SpdyStream) => void) {
+  #nextId = 1;
+
+  constructor(duplex: Duplex, onStream?: (stream: SpdyStream) => void) {
     this.#duplex = duplex;
     this.#onStream = onStream;
     // They end the loop in run(), too.
     duplex.on('error', () => {});
+  }
+
+  /** Opens a stream of our own. */
+  async open(headers: Readonly<Record<string, string>>): Promise<SpdyStream> {
+    const id = this.#nextId;
+    this.#nextId += 2;
+    const known: Known = { id, inbox: createInbox(STREAM_BUFFER_BYTES), ended: false };
+    this.#streams.set(id, known);
+    const list = Object.entries(headers);
+    const texts = list
+      .flat()
+      .flatMap((text) => [uint32(Buffer.byteLength(text)), Buffer.from(text)]);
+    const block = await through(
+      this.#deflate,
+      Buffer.concat([uint32(list.length), ...texts]),
+      true,
+    );
+    // Id, no associated stream, no priority.
+    const body = Buffer.concat([uint32(id), uint32(0), Buffer.alloc(2), block]);
+    this.#send(control(SYN_STREAM, 0, body));
+    return this.#face(known, new Map(list));
   }
 
   async run(): Promise<void> {
@@ -91,11 +129,10 @@ class Session {
     const flags = head[4] ?? 0;
     if ((first & 0x80000000) === 0) return this.#data(first, flags, body);
     const type = first & 0xffff;
-    if (type === SYN_STREAM) await this.#open(flags, body);
+    if (type === SYN_STREAM && this.#onStream) await this.#open(flags, body);
     else if (type === RST_STREAM && body.length >= 8) this.#forget(body.readUInt32BE(0));
-    // Even ids are our own, which we never send.
-    else if (type === PING && body.length === 4 && (body.readUInt32BE(0) & 1) === 1)
-      this.#send(control(PING, 0, body));
+    // We send none of our own, so every one asks for an answer.
+    else if (type === PING && body.length === 4) this.#send(control(PING, 0, body));
   }
 
   async #data(id: number, flags: number, body: Buffer): Promise<void> {
@@ -117,7 +154,7 @@ class Session {
     const reply = await through(this.#deflate, uint32(0), true);
     this.#send(control(SYN_REPLY, 0, Buffer.concat([uint32(id), reply])));
     if ((flags & FLAG_FIN) !== 0) known.inbox.end();
-    this.#onStream(this.#face(known, headers));
+    this.#onStream?.(this.#face(known, headers));
   }
 
   #face(known: Known, headers: ReadonlyMap<string, string>): SpdyStream {

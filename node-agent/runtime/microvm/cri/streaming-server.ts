@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import * as net from 'node:net';
 import type { Duplex } from 'node:stream';
-import { createWebSocketStream, type WebSocket, WebSocketServer } from 'ws';
+import { WebSocketServer } from 'ws';
 import { errorText } from '#base/log.ts';
 import type { Runtime } from './pod.ts';
 import { PORT_FORWARD_PROTOCOL, runPortForward } from './port-forward.ts';
@@ -11,6 +11,7 @@ import { type AttachRequest, type ExecRequest, runAttach, runExec } from './remo
 import type { RemoteSession } from './remote-session.ts';
 import { spdySession } from './spdy-session.ts';
 import { PROTOCOLS, websocketSession } from './websocket-session.ts';
+import { offersTunnel, openTunnel } from './websocket-tunnel.ts';
 
 export type StreamRequest =
   | ExecRequest
@@ -33,8 +34,6 @@ const SPDY_PROTOCOLS = [
   'v2.channel.k8s.io',
   'channel.k8s.io',
 ];
-/** SPDY's bytes inside a WebSocket; the name has a slash, which is no token for a header. */
-const TUNNEL = 'SPDY/3.1+portforward.k8s.io';
 const MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
 
 /** Serves exec, attach and port-forward on loopback, over SPDY/3.1 and WebSocket. */
@@ -102,28 +101,16 @@ export async function startStreamingServer(runtime: Runtime): Promise<StreamingS
     socket: Duplex,
     head: Buffer,
   ): void {
-    if (request.kind === 'portforward') return openTunnel(request.id, message, socket, head);
+    if (request.kind === 'portforward') {
+      if (!offersTunnel(message))
+        return refuse(socket, 403, 'port-forward speaks SPDY/3.1, plain or inside a WebSocket');
+      const { id } = request;
+      return openTunnel(message, socket, head, (inner) =>
+        run(runPortForward(runtime, id, inner), socket),
+      );
+    }
     websockets.handleUpgrade(message, socket, head, (websocket) =>
       run(command(request, websocketSession(websocket, request)), socket),
-    );
-  }
-
-  function openTunnel(id: string, message: IncomingMessage, socket: Duplex, head: Buffer): void {
-    const offered = listOf(message.headers['sec-websocket-protocol']);
-    if (!offered.includes(TUNNEL))
-      return refuse(socket, 403, 'port-forward speaks SPDY/3.1, plain or inside a WebSocket');
-    message.headers['sec-websocket-protocol'] = 'tunnel';
-    const tunnels = new WebSocketServer({
-      noServer: true,
-      maxPayload: MAX_MESSAGE_BYTES,
-      handleProtocols: () => 'tunnel',
-    });
-    tunnels.once('headers', (lines: string[]) => {
-      for (const [index, line] of lines.entries())
-        lines[index] = line.replace(/^(Sec-WebSocket-Protocol: )tunnel$/i, `$1${TUNNEL}`);
-    });
-    tunnels.handleUpgrade(message, socket, head, (websocket: WebSocket) =>
-      run(runPortForward(runtime, id, createWebSocketStream(websocket)), socket),
     );
   }
 
