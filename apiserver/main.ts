@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { parseDuration } from '#api/time.ts';
 import { createLog, errorText } from '#base/log.ts';
 import { DEFAULT_NODE_PORT_RANGE } from '#apiserver/resource/service-allocator.ts';
 import {
@@ -35,6 +36,11 @@ export function apiServerCommand(): Command {
       DEFAULT_NODE_PORT_RANGE,
     )
     .option('--service-account-issuer <url>', 'issuer of service account tokens')
+    .option(
+      '--cluster-signing-duration <duration>',
+      'longest life of signed requests',
+      readDuration,
+    )
     .option('--api-audiences <names>', 'audiences of tokens for this server', list)
     .option('--cluster-domain <domain>', 'DNS domain of the cluster', DEFAULT_CLUSTER_DOMAIN)
     .option('--audit-policy-file <file>', 'what is recorded (audit.k8s.io/v1 Policy)')
@@ -66,6 +72,13 @@ function parsePort(text: string): number {
     throw new RangeError(`--secure-port ${text}: must be a number between 0 and 65535`);
   }
   return port;
+}
+
+/** Milliseconds of a text like 8760h or 1h30m. */
+function readDuration(text: string): number {
+  const ms = parseDuration(text);
+  if (ms === undefined || ms <= 0) throw new RangeError(`${text}: must be a duration like 8760h`);
+  return ms;
 }
 
 function readCount(text: string): number {
@@ -101,6 +114,7 @@ type Flags = {
   serviceClusterIpRange: string;
   serviceNodePortRange: string;
   serviceAccountIssuer?: string;
+  clusterSigningDuration?: number;
   apiAudiences?: string[];
   clusterDomain: string;
   logLevel: 'debug' | 'info' | 'warn' | 'error';
@@ -111,7 +125,7 @@ function configOf(flags: Flags): ApiServerConfig {
   const { enablePriorityAndFairness, ...limits } = others;
   const { maxRequestsInflight, maxMutatingRequestsInflight, ...audited } = limits;
   const { auditLogPath, auditLogMaxage, auditLogMaxbackup, ...rest } = audited;
-  const { auditLogMaxsize, auditLogCompress, ...same } = rest;
+  const { auditLogMaxsize, auditLogCompress, clusterSigningDuration, ...same } = rest;
   const auditLog = auditLogPath && {
     path: auditLogPath,
     maxAgeDays: auditLogMaxage,
@@ -121,6 +135,7 @@ function configOf(flags: Flags): ApiServerConfig {
   };
   return {
     ...same,
+    clusterSigningDurationMs: clusterSigningDuration,
     ...(auditLog ? { auditLog } : {}),
     encryptionProviderConfigAutomaticReload:
       same.encryptionProviderConfigAutomaticReload !== 'false',

@@ -5,6 +5,7 @@ import type { Clock } from '#base/clock.ts';
 import { errorText, type Log } from '#base/log.ts';
 import {
   belongsTogether,
+  canonicalHost,
   createCa,
   createSigningKey,
   issueCertificate,
@@ -251,12 +252,6 @@ function fits(pair: KeyPair, ca: KeyPair, wanted: Wanted): boolean {
     (wanted.hosts ?? []).every((host) => hosts.has(canonicalHost(host))) &&
     belongsTogether(pair, ca.certPem)
   );
-}
-
-/** IPv6 addresses have several spellings; the URL parser knows one. */
-function canonicalHost(host: string): string {
-  if (!host.includes(':')) return host.toLowerCase();
-  return unlessBroken(() => new URL(`https://[${host}]`).hostname) ?? host.toLowerCase();
 }
 
 const isOld = (pair: KeyPair, nowMs: number): boolean =>

@@ -91,6 +91,8 @@ export type ApiServerConfig = {
   /** Ports of NodePort services, `30000-32767`. */
   serviceNodePortRange?: string;
   serviceAccountIssuer?: string;
+  /** Longest life of certificates that are asked for through the API; a year when absent. */
+  clusterSigningDurationMs?: number | undefined;
   apiAudiences?: readonly string[];
   clusterDomain?: string;
   /** Further names and addresses for the serving certificate. */
@@ -348,7 +350,11 @@ export async function start(
         await Promise.all([
           keepFlowControl({ ...objects, clock, cache }),
           aggregation.keep({ ...objects, clock }, () => live.scheme),
-          keepCertificates({ ...objects, clock, cache, authorizer, ca: () => current.ca }),
+          keepCertificates({
+            ...objects,
+            ...{ clock, cache, authorizer, ca: () => current.ca },
+            signingDurationMs: config.clusterSigningDurationMs,
+          }),
         ]);
       },
     ]);

@@ -1,6 +1,8 @@
 import { webcrypto, X509Certificate } from 'node:crypto';
 import type * as peculiar from '@peculiar/x509';
 import {
+  exportKey,
+  generateKeys,
   importKeys,
   type KeyPair,
   loadLibrary,
@@ -128,36 +130,28 @@ async function parse(requestPem: string) {
   return { x509, request, names };
 }
 
-/** A request of one's own key, for tests and for joining nodes. ECDSA P-256. */
+/** A request of one's own new key (ECDSA P-256), and that key (PKCS #8), both PEM. */
 export async function createRequest(facts: {
   commonName: string;
   organizations?: readonly string[];
   dnsNames?: readonly string[];
+  ipAddresses?: readonly string[];
 }): Promise<{ requestPem: string; keyPem: string }> {
   const x509 = await loadLibrary();
-  const keys = await webcrypto.subtle.generateKey({ name: 'ECDSA', namedCurve: 'P-256' }, true, [
-    'sign',
-    'verify',
-  ]);
-  const { organizations = [], dnsNames = [], commonName } = facts;
+  const keys = await generateKeys();
+  const { organizations = [], dnsNames = [], ipAddresses = [], commonName } = facts;
+  const names = [
+    ...dnsNames.map((value) => ({ type: 'dns' as const, value })),
+    ...ipAddresses.map((value) => ({ type: 'ip' as const, value })),
+  ];
   const request = await x509.Pkcs10CertificateRequestGenerator.create(
     {
       name: [...organizations.map((name) => ({ O: [name] })), { CN: [commonName] }],
       keys,
       signingAlgorithm: SIGNATURE,
-      extensions:
-        dnsNames.length > 0
-          ? [
-              new x509.SubjectAlternativeNameExtension(
-                dnsNames.map((value) => ({ type: 'dns' as const, value })),
-              ),
-            ]
-          : [],
+      extensions: names.length > 0 ? [new x509.SubjectAlternativeNameExtension(names)] : [],
     },
     webcrypto,
   );
-  const key = Buffer.from(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey));
-  const lines = key.toString('base64').match(/.{1,64}/g) ?? [];
-  const keyPem = `-----BEGIN PRIVATE KEY-----\n${lines.join('\n')}\n-----END PRIVATE KEY-----\n`;
-  return { requestPem: `${request.toString('pem')}\n`, keyPem };
+  return { requestPem: `${request.toString('pem')}\n`, keyPem: await exportKey(keys.privateKey) };
 }

@@ -178,6 +178,12 @@ export function lifeLeft(validity: Validity, nowMs: number): number {
   return life > 0 ? (validity.notAfterMs - nowMs) / life : 0;
 }
 
+/** One spelling for each name: IPv6 addresses have several, and the URL parser knows one. */
+export function canonicalHost(host: string): string {
+  const url = host.includes(':') ? `https://[${host}]` : '';
+  return url && URL.canParse(url) ? new URL(url).hostname : host.toLowerCase();
+}
+
 const listOf = (value: string | string[] | undefined): string[] =>
   value === undefined ? [] : Array.isArray(value) ? value : [value];
 
@@ -194,10 +200,10 @@ export function serialNumber(): string {
   return bytes.toString('hex');
 }
 
-const generateKeys = (): Promise<webcrypto.CryptoKeyPair> =>
+export const generateKeys = (): Promise<webcrypto.CryptoKeyPair> =>
   webcrypto.subtle.generateKey(CURVE, true, ['sign', 'verify']);
 
-async function exportKey(key: webcrypto.CryptoKey): Promise<string> {
+export async function exportKey(key: webcrypto.CryptoKey): Promise<string> {
   return pem('PRIVATE KEY', await webcrypto.subtle.exportKey('pkcs8', key));
 }
 

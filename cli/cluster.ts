@@ -3,12 +3,14 @@ import { hostname, networkInterfaces } from 'node:os';
 import { systemClock } from '#base/clock.ts';
 import type { Log } from '#base/log.ts';
 import { runTogether, untilAborted } from '#base/running.ts';
+import { parseDuration } from '#api/time.ts';
 import type { ApiServer, ApiServerConfig } from '#apiserver/start.ts';
 import type { Api } from '#client/api.ts';
 import { createApi } from '#client/http-api.ts';
 import { type Door, inProcessTransport } from '#client/in-process-transport.ts';
 import { paths, readSettings, removeRecord, writeRecord, writeSettings } from '#cli/data-dir.ts';
 import { startTicks } from '#cli/process.ts';
+import { publishSettings } from '#cli/joining-objects.ts';
 import { claimNetwork, releaseNetwork } from '#cli/network-claim.ts';
 import type { ProgressMessage } from '#cli/progress.ts';
 import { UserError } from '#cli/verb.ts';
@@ -24,6 +26,7 @@ export type ClusterFlags = {
   clusterCidr: string;
   serviceClusterIpRange: string;
   schedulingProfile: string;
+  clusterSigningDuration?: string;
   networkName: string;
   /** As many as at the last start when absent. */
   nodes?: string;
@@ -42,6 +45,8 @@ export type ClusterConfig = {
   clusterCidr: string;
   serviceCidr: string;
   schedulingProfile: 'pack' | 'spread';
+  /** Longest life of the certificates that joining nodes get. */
+  signingDurationMs: number | undefined;
   /** Names the pods' bridge and the nftables table: two clusters on one machine need two names. */
   networkName: string;
   /** How many nodes this machine plays. */
@@ -70,6 +75,7 @@ export function clusterConfig(
     clusterCidr: flags.clusterCidr,
     serviceCidr: flags.serviceClusterIpRange,
     schedulingProfile: profile,
+    signingDurationMs: signingDuration(flags.clusterSigningDuration),
     networkName: networkName(flags.networkName),
     nodes: nodeCount(flags, readSettings(dataDir)?.furtherNodes ?? []),
     nodeNetwork: nodeNetwork(flags.nodeNetwork ?? DEFAULT_NODE_NETWORK),
@@ -97,6 +103,13 @@ function nodeNetwork(text: string): string {
   throw new UserError(`--node-network takes an IPv4 range like 10.243.0.0/24, not "${text}"`);
 }
 
+function signingDuration(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const ms = parseDuration(text);
+  if (ms !== undefined && ms > 0) return ms;
+  throw new UserError(`--cluster-signing-duration takes a duration like 8760h, not "${text}"`);
+}
+
 /** The bridge adds a digit, and the kernel takes 15 characters. */
 function networkName(text: string): string {
   if (/^[a-z][a-z0-9-]{0,13}$/.test(text)) return text;
@@ -104,6 +117,8 @@ function networkName(text: string): string {
     `--network-name takes up to 14 lower-case letters, digits and dashes, not "${text}"`,
   );
 }
+
+const DEFAULT_CLUSTER_DOMAIN = 'cluster.local';
 
 /** The cluster's DNS has the tenth address of the Service range, as kubeadm gives it. */
 export function clusterDnsIp(serviceCidr: string): string {
@@ -188,6 +203,12 @@ export async function runCluster(config: ClusterConfig, around: Surroundings): P
       text: `API server answers at ${server.url}`,
       elapsedMs: since(),
     });
+    await publishSettings(apiAs(server.handle, 'gantry:up', ['system:masters'], 'gantry'), {
+      clusterCidr: config.clusterCidr,
+      serviceCidr: config.serviceCidr,
+      clusterDnsIp: clusterDnsIp(config.serviceCidr),
+      clusterDomain: DEFAULT_CLUSTER_DOMAIN,
+    });
     await runComponents(config, { ...around, server, since });
   } finally {
     stopServer.abort(signal.reason ?? new Error('the cluster ends'));
@@ -205,6 +226,7 @@ const serverConfig = (config: ClusterConfig): ApiServerConfig => ({
   advertiseAddress: config.nodeIp,
   serviceClusterIpRange: config.serviceCidr,
   extraHosts: [config.nodeName],
+  clusterSigningDurationMs: config.signingDurationMs,
   ...(config.etcdServers ? { etcdServers: config.etcdServers } : {}),
 });
 

@@ -26,6 +26,8 @@ export const paths = (dataDir: string) => ({
   /** Process record of the running single-machine cluster. */
   record: join(dataDir, 'run', 'gantry.json'),
   settings: join(dataDir, 'cluster.json'),
+  /** Of a machine that is a node of a cluster elsewhere. */
+  joined: join(dataDir, 'node.json'),
   log: join(dataDir, 'log', 'gantry.log'),
   node: (name: string) => join(dataDir, 'node', name),
   /** Of the further nodes of this machine, which have processes of their own. */
@@ -93,6 +95,24 @@ export function agentRecords(dataDir: string): string[] {
 export function removeAgentRecord(dataDir: string, name: string): void {
   rmSync(paths(dataDir).nodeRecord(name), { force: true });
 }
+
+/** What `gantry join` needs to start the agent again. */
+export type JoinedNode = {
+  server: string;
+  nodeName: string;
+  nodeIp: string;
+  port: number;
+  networkName: string;
+  /** Of the agent, as the cluster's settings say. */
+  flags: readonly string[];
+};
+
+export const writeJoinedNode = (dataDir: string, node: JoinedNode): void =>
+  writeJson(paths(dataDir).joined, node);
+
+/** The cluster that this machine has joined; null when it has not. */
+export const joinedNode = (dataDir: string): JoinedNode | null =>
+  readJson<JoinedNode>(paths(dataDir).joined);
 
 function writeJson(file: string, value: unknown): void {
   mkdirSync(dirname(file), { recursive: true });

@@ -20,10 +20,14 @@ export function networkHolder(name: string, dataDir: string): string | null {
   }
 }
 
-/** Notes that this process uses the name. */
-export function claimNetwork(name: string, dataDir: string): void {
+/** Notes that a process uses the name; by default this one. */
+export function claimNetwork(
+  name: string,
+  dataDir: string,
+  by = { pid: process.pid, startTicks: startTicks(process.pid) ?? '' },
+): void {
   mkdirSync(CLAIMS, { recursive: true });
-  const claim: Claim = { pid: process.pid, startTicks: startTicks(process.pid) ?? '', dataDir };
+  const claim: Claim = { ...by, dataDir };
   writeFileSync(`${fileOf(name)}.${process.pid}`, JSON.stringify(claim));
   renameSync(`${fileOf(name)}.${process.pid}`, fileOf(name));
 }

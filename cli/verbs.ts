@@ -5,12 +5,15 @@ import { describe } from '#cli/verbs/describe.ts';
 import { down } from '#cli/verbs/down.ts';
 import { exec } from '#cli/verbs/exec.ts';
 import { get } from '#cli/verbs/get.ts';
+import { join } from '#cli/verbs/join.ts';
 import { logs } from '#cli/verbs/logs.ts';
 import { nodeCredentials } from '#cli/verbs/node-credentials.ts';
 import { portForward } from '#cli/verbs/port-forward.ts';
+import { reset } from '#cli/verbs/reset.ts';
 import { rollout } from '#cli/verbs/rollout.ts';
 import { scale } from '#cli/verbs/scale.ts';
 import { status } from '#cli/verbs/status.ts';
+import { token } from '#cli/verbs/token.ts';
 import { up } from '#cli/verbs/up.ts';
 
 /** THE LIST of verbs, in the order that help shows them. */
@@ -18,6 +21,9 @@ export const verbs: readonly Verb[] = [
   up,
   down,
   status,
+  token,
+  join,
+  reset,
   get,
   describe,
   apply,

@@ -1,6 +1,7 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
+import { createSecureContext } from 'node:tls';
 import {
   type Transport,
   TransportError,
@@ -15,6 +16,9 @@ export type Connection = {
   ca?: string | undefined;
   cert?: string | undefined;
   key?: string | undefined;
+  /** Where `cert` and `key` came from: read again when they change, as rotated certificates do. */
+  certFile?: string | undefined;
+  keyFile?: string | undefined;
   token?: string | undefined;
   /** Read again once a minute: service account tokens rotate in place. */
   tokenFile?: string | undefined;
@@ -33,24 +37,16 @@ const MAX_CALLS = 48;
 /** TCP keep-alive probes, so that a watch on a vanished server ends. */
 const TCP_KEEP_ALIVE_MS = 15_000;
 const TOKEN_FRESH_MS = 60_000;
+/** Certificate files are looked at this often, when there is something to send. */
+const CERTIFICATE_FRESH_MS = 1_000;
 
 /** HTTP/1.1 with kept connections over node:https. A broken idle connection is retried once. */
 export function httpsTransport(connection: Connection): Transport {
   const server = new URL(connection.server);
   const prefix = server.pathname.replace(/\/$/, '');
   const secure = server.protocol === 'https:';
-  const tls = tlsOptions(connection);
-  const agentOf = (options: http.AgentOptions): http.Agent =>
-    secure ? new https.Agent({ ...options, ...tls }) : new http.Agent(options);
-  const calls = agentOf({
-    keepAlive: true,
-    keepAliveMsecs: TCP_KEEP_ALIVE_MS,
-    maxFreeSockets: MAX_FREE_SOCKETS,
-    maxSockets: MAX_CALLS,
-    scheduling: 'lifo',
-  });
-  // Requests without a time limit are streams that hold their connection for minutes.
-  const streams = agentOf({ keepAlive: false });
+  let agents = openAgents(secure, connection);
+  const renewed = certificateFiles(connection);
   const authorization = authorizationOf(connection);
   const open = secure ? https.request : http.request;
 
@@ -60,8 +56,14 @@ export function httpsTransport(connection: Connection): Transport {
         reject(request.signal.reason);
         return;
       }
+      const pair = renewed();
+      if (pair) {
+        // What is under way keeps its connection; only new ones show the new certificate.
+        retire(agents);
+        agents = openAgents(secure, { ...connection, ...pair });
+      }
       const outgoing = open({
-        agent: request.timeoutMs ? calls : streams,
+        agent: request.timeoutMs ? agents.calls : agents.streams,
         host: server.hostname.replace(/^\[|\]$/g, ''),
         port: server.port || (secure ? 443 : 80),
         method: request.method,
@@ -98,10 +100,65 @@ export function httpsTransport(connection: Connection): Transport {
     // Only reads are repeated: after a reset nobody knows whether a write has happened.
     request: (request) => send(request, request.method === 'GET'),
     close() {
-      calls.destroy();
-      streams.destroy();
+      agents.calls.destroy();
+      agents.streams.destroy();
       return Promise.resolve();
     },
+  };
+}
+
+type Agents = { calls: http.Agent; streams: http.Agent };
+
+function openAgents(secure: boolean, connection: Connection): Agents {
+  const tls = tlsOptions(connection);
+  const agentOf = (options: http.AgentOptions): http.Agent =>
+    secure ? new https.Agent({ ...options, ...tls }) : new http.Agent(options);
+  return {
+    calls: agentOf({
+      keepAlive: true,
+      keepAliveMsecs: TCP_KEEP_ALIVE_MS,
+      maxFreeSockets: MAX_FREE_SOCKETS,
+      maxSockets: MAX_CALLS,
+      scheduling: 'lifo',
+    }),
+    // Requests without a time limit are streams that hold their connection for minutes.
+    streams: agentOf({ keepAlive: false }),
+  };
+}
+
+/** Lets connections in use end by themselves, and closes those that idle. */
+function retire({ calls }: Agents): void {
+  calls.maxFreeSockets = 0;
+  for (const sockets of Object.values(calls.freeSockets)) {
+    for (const socket of sockets ?? []) socket.destroy();
+  }
+}
+
+/** Tells of a new certificate, once, when the files have changed and hold a whole pair. */
+export function certificateFiles({
+  certFile,
+  keyFile,
+}: Connection): () => { cert: string; key: string } | undefined {
+  if (!certFile || !keyFile) return () => undefined;
+  const stamp = (): string => {
+    const { mtimeMs, ino, size } = statSync(certFile);
+    return `${mtimeMs} ${ino} ${size}`;
+  };
+  let seen = stamp();
+  let lookedAtMs = performance.now();
+  return () => {
+    if (performance.now() - lookedAtMs < CERTIFICATE_FRESH_MS) return undefined;
+    lookedAtMs = performance.now();
+    try {
+      const now = stamp();
+      if (now === seen) return undefined;
+      const pair = { cert: readFileSync(certFile, 'utf8'), key: readFileSync(keyFile, 'utf8') };
+      createSecureContext(pair);
+      seen = now;
+      return pair;
+    } catch {
+      return undefined; // half written: the one in use still holds, and we look again
+    }
   };
 }
 

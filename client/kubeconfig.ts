@@ -67,6 +67,12 @@ export function loadKubeconfig(
     tlsServerName: cluster['tls-server-name'],
     cert: pem(user['client-certificate-data'], user['client-certificate']),
     key: pem(user['client-key-data'], user['client-key']),
+    ...(user['client-certificate-data'] || !user['client-certificate'] || !user['client-key']
+      ? {}
+      : {
+          certFile: resolve(directory, user['client-certificate']),
+          keyFile: resolve(directory, user['client-key']),
+        }),
     token: user.token,
     tokenFile: user.tokenFile ? resolve(directory, user.tokenFile) : undefined,
     username: user.username,

@@ -1,5 +1,6 @@
 import type { Resource } from '#client/api.ts';
 import type {
+  CertificateSigningRequest,
   ClusterRole,
   ClusterRoleBinding,
   ConfigMap,
@@ -168,6 +169,13 @@ export const priorityClasses = clusterWide<PriorityClass>(
   'v1',
   'priorityclasses',
   'PriorityClass',
+);
+
+export const certificateSigningRequests = clusterWide<CertificateSigningRequest>(
+  'certificates.k8s.io',
+  'v1',
+  'certificatesigningrequests',
+  'CertificateSigningRequest',
 );
 
 const RBAC = 'rbac.authorization.k8s.io';

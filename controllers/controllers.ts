@@ -1,5 +1,6 @@
 import type { ControllerDefinition } from '#controllers/definition.ts';
 import { attachDetachController } from '#controllers/attach-detach-controller.ts';
+import { bootstrapSignerController } from '#controllers/bootstrap-signer-controller.ts';
 import { clusterRoleAggregationController } from '#controllers/clusterrole-aggregation-controller.ts';
 import { cronJobController } from '#controllers/cronjob-controller.ts';
 import { daemonSetController } from '#controllers/daemonset-controller.ts';
@@ -27,6 +28,7 @@ import { serviceAccountController } from '#controllers/serviceaccount-controller
 import { serviceLbController } from '#controllers/service-lb-controller.ts';
 import { statefulSetController } from '#controllers/statefulset-controller.ts';
 import { taintEvictionController } from '#controllers/taint-eviction-controller.ts';
+import { tokenCleanerController } from '#controllers/token-cleaner-controller.ts';
 import { ttlAfterFinishedController } from '#controllers/ttl-after-finished-controller.ts';
 import { volumeExpandController } from '#controllers/volume-expand-controller.ts';
 import {
@@ -51,6 +53,8 @@ export const controllers: readonly ControllerDefinition[] = [
   endpointsController,
   endpointSliceMirroringController,
   serviceLbController,
+  bootstrapSignerController,
+  tokenCleanerController,
   nodeIpamController,
   nodeLifecycleController,
   taintEvictionController,

@@ -6,7 +6,7 @@ import { writeSettings } from '#cli/data-dir.ts';
 import { dataDirPrefix, type Output, run, type RunOptions } from '#e2e/processes.ts';
 
 const root = join(import.meta.dirname, '..');
-const gantryProgram = join(root, 'gantry');
+export const gantryProgram = join(root, 'gantry');
 
 /** A real single-machine cluster with a data directory and ports of its own. */
 export type TestCluster = {

@@ -1,14 +1,28 @@
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
-import { createLog, errorText } from '#base/log.ts';
+import { systemClock } from '#base/clock.ts';
+import { createLog, errorText, type Log } from '#base/log.ts';
+import { systemRandom } from '#base/random.ts';
+import { runTogether } from '#base/running.ts';
 import { createApi } from '#client/http-api.ts';
 import { httpsTransport } from '#client/https-transport.ts';
 import { loadKubeconfig } from '#client/kubeconfig.ts';
+import { bootstrapNode } from '#node-agent/bootstrap.ts';
+import {
+  certificateFile,
+  ensureFirstServingPair,
+  keepClientCertificate,
+  keepServingCertificate,
+} from '#node-agent/certificates.ts';
 import { type NodeAgentConfig, start } from '#node-agent/start.ts';
 
 type Flags = {
   kubeconfig: string;
+  bootstrapKubeconfig?: string;
+  certDir?: string;
+  rotateCertificates?: boolean;
+  rotateServerCertificates?: boolean;
   nodeName: string;
   nodeIp: string;
   dataDir?: string;
@@ -47,6 +61,13 @@ export async function main(args: readonly string[]): Promise<void> {
   const command = new Command('node-agent')
     .description('run the pods bound to this node')
     .requiredOption('--kubeconfig <file>', 'how to reach the API server, as this node')
+    .option('--bootstrap-kubeconfig <file>', 'with which to ask for what --kubeconfig will name')
+    .option(
+      '--cert-dir <dir>',
+      'certificates that the cluster has signed; default: pki in the root',
+    )
+    .option('--rotate-certificates', 'replace the client certificate before it expires')
+    .option('--rotate-server-certificates', 'have serving certificates signed by the cluster')
     .option('--node-name <name>', 'name of the Node object', hostname().toLowerCase())
     .requiredOption('--node-ip <address>', 'address under which others reach this node')
     .option('--data-dir <dir>', 'data directory of the machine; the node lives in node/<name>')
@@ -87,16 +108,49 @@ export async function main(args: readonly string[]): Promise<void> {
   const stop = new AbortController();
   for (const name of ['SIGTERM', 'SIGINT'] as const)
     process.once(name, () => stop.abort(new Error(`received ${name}`)));
-  const transport = httpsTransport(loadKubeconfig(flags.kubeconfig));
   try {
-    const api = createApi(transport, { userAgent: 'gantry-node-agent' });
-    const agent = await start({ api, ...configOf(flags) }, { signal: stop.signal, log });
-    await agent.done;
+    await run(flags, { signal: stop.signal, log });
   } catch (error) {
     if (!stop.signal.aborted) {
       log.error('the node agent ended', { error: errorText(error) });
       process.exitCode = 1;
     }
+  }
+}
+
+async function run(
+  flags: Flags,
+  { signal, log }: { signal: AbortSignal; log: Log },
+): Promise<void> {
+  const { nodeName, kubeconfig, bootstrapKubeconfig } = flags;
+  const clock = systemClock;
+  const config = configOf(flags);
+  const certDir = flags.certDir ?? join(config.rootDir, 'pki');
+  if (bootstrapKubeconfig) {
+    const where = { nodeName, kubeconfig, bootstrapKubeconfig, certDir };
+    await bootstrapNode(where, { signal, clock, log });
+  }
+  if (flags.rotateServerCertificates) {
+    await ensureFirstServingPair(certDir, { nodeName, clock });
+    config.tlsCertFile = config.tlsPrivateKeyFile = certificateFile(certDir, 'serving');
+  }
+  const transport = httpsTransport(loadKubeconfig(kubeconfig));
+  try {
+    const api = createApi(transport, { userAgent: 'gantry-node-agent' });
+    const agent = await start({ api, ...config }, { signal, log });
+    const running = runTogether(signal, [
+      () => agent.done,
+      async (own) => {
+        const keeper = { api, nodeName, certDir, signal: own, clock, random: systemRandom, log };
+        await Promise.all([
+          ...(flags.rotateCertificates ? [keepClientCertificate(keeper)] : []),
+          ...(flags.rotateServerCertificates
+            ? [keepServingCertificate(keeper, agent.reloadCertificate)]
+            : []),
+        ]);
+      },
+    ]);
+    await running.done;
   } finally {
     await transport.close();
   }

@@ -48,18 +48,19 @@ export type ServerOptions = {
 
 export const DEFAULT_PORT = 10_250;
 
+/** `reload` reads the certificate files again at once; connections that stand are not touched. */
+export type AgentServer = { port: () => number; done: Promise<void>; reload: () => void };
+
 /**
  * The node's own API, under the kubelet's paths, for the API server. Without a certificate to serve
  * with, nothing is served. Rejects when the port is taken.
  */
-export async function startServer(
-  options: ServerOptions,
-): Promise<{ port: () => number; done: Promise<void> }> {
+export async function startServer(options: ServerOptions): Promise<AgentServer> {
   const { config, signal, log } = options;
   const { tlsCertFile, tlsPrivateKeyFile, clientCaFile, port = DEFAULT_PORT } = config;
   if (!tlsCertFile || !tlsPrivateKeyFile || !clientCaFile) {
     log.warn('no certificate to serve with: logs, exec and metrics of this node are not served');
-    return { port: () => port, done: Promise.resolve() };
+    return { port: () => port, done: Promise.resolve(), reload: () => {} };
   }
   const files = () => ({
     cert: readFileSync(tlsCertFile),
@@ -99,13 +100,14 @@ export async function startServer(
     );
     server.listen(port, config.bindAddress ?? '0.0.0.0', resolve);
   });
-  const renewal = setInterval(() => {
+  const reload = (): void => {
     try {
       server.setSecureContext(files());
     } catch (error) {
       log.warn('could not read the serving certificate', { error: errorText(error) });
     }
-  }, CERTIFICATE_MS);
+  };
+  const renewal = setInterval(reload, CERTIFICATE_MS);
   const actualPort = (server.address() as AddressInfo).port;
   const done = new Promise<void>((resolve) => {
     const stop = (): void => {
@@ -116,7 +118,7 @@ export async function startServer(
     if (signal.aborted) stop();
     else signal.addEventListener('abort', stop, { once: true });
   });
-  return { port: () => actualPort, done };
+  return { port: () => actualPort, done, reload };
 }
 
 async function upgrade(

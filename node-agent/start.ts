@@ -102,6 +102,13 @@ export type NodeAgentConfig = {
 
 type Surroundings = { signal: AbortSignal; log?: Log; clock?: Clock };
 
+export type NodeAgent = Running & {
+  ready: Promise<void>;
+  port: () => number;
+  /** Serves with what the certificate files hold now. */
+  reloadCertificate: () => void;
+};
+
 /**
  * Runs a node: registers it, runs the pods bound to it, reports on them. `ready` resolves when the
  * API has the node as Ready. When `signal` aborts the agent ends and leaves its pods running; the
@@ -110,7 +117,7 @@ type Surroundings = { signal: AbortSignal; log?: Log; clock?: Clock };
 export async function start(
   config: NodeAgentConfig,
   { signal, log = silentLog, clock = systemClock }: Surroundings,
-): Promise<Running & { ready: Promise<void>; port: () => number }> {
+): Promise<NodeAgent> {
   const { api, nodeName, rootDir } = config;
   mkdirSync(rootDir, { recursive: true, mode: 0o711 });
   const informers = createInformers(api, { signal, log, clock });
@@ -269,7 +276,7 @@ export async function start(
     }
   })();
   done.catch(() => {});
-  return { done, ready: ready.promise, port: server.port };
+  return { done, ready: ready.promise, port: server.port, reloadCertificate: server.reload };
 }
 
 const attachedText = ({ status }: Node): string => JSON.stringify(status?.volumesAttached ?? []);

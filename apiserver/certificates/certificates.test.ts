@@ -152,6 +152,38 @@ test('a bootstrapping node gets its credentials without a person, nobody else do
   assert.equal(left.status.conditions, undefined);
 });
 
+test('a node gets a serving certificate for its own name and addresses only', async () => {
+  const signer = 'kubernetes.io/kubelet-serving';
+  const addresses = [
+    { type: 'InternalIP', address: '10.0.0.7' },
+    { type: 'InternalIP', address: 'fd00::7' },
+    { type: 'Hostname', address: 'n7' },
+  ];
+  await server.call('POST', '/api/v1/nodes', { metadata: { name: 'n7' }, status: { addresses } });
+  const merge = { 'content-type': 'application/merge-patch+json' };
+  await server.call('PATCH', '/api/v1/nodes/n7/status', { status: { addresses } }, merge);
+  const facts = { commonName: 'system:node:n7', organizations: ['system:nodes'] };
+  const own = { ...facts, dnsNames: ['n7'], ipAddresses: ['10.0.0.7', 'fd00:0::7'] };
+  const asNode = { as: 'system:node:n7', groups: 'system:nodes', usages: SERVING };
+  const asked: [string, Parameters<typeof createRequest>[0], typeof asNode][] = [
+    ['address-of-another', { ...own, ipAddresses: ['10.0.0.8'] }, asNode],
+    ['name-of-another', { ...own, dnsNames: ['kubernetes'] }, asNode],
+    ['another-node', { ...own, commonName: 'system:node:n8' }, asNode],
+    ['no-node', own, { ...asNode, as: 'eve', groups: 'system:masters' }],
+    ['own', own, asNode],
+  ];
+  for (const [name, wanted, options] of asked)
+    assert.equal(await ask(name, signer, wanted, options), 201, name);
+  const pem = await issued('own');
+  const { hosts, notAfterMs, notBeforeMs } = readCertificate(pem);
+  assert.deepEqual(hosts, ['n7', '10.0.0.7', 'FD00:0:0:0:0:0:0:7']);
+  assert.ok(notAfterMs - notBeforeMs > 364 * 86_400_000);
+  for (const [name] of asked.slice(0, -1)) {
+    const { text } = await server.call('GET', `${REQUESTS}/${name}`);
+    assert.equal((JSON.parse(text) as Parsed).status.conditions, undefined, name);
+  }
+});
+
 test('nobody becomes an administrator by a certificate', async () => {
   const facts = { commonName: 'eve', organizations: ['system:masters'] };
   assert.equal(await ask('root', 'kubernetes.io/kube-apiserver-client', facts), 403);

@@ -1,13 +1,13 @@
 import { X509Certificate } from 'node:crypto';
 import { isStatusError } from '#api/status.ts';
-import type { CertificateSigningRequest } from '#api/types.ts';
+import type { CertificateSigningRequest, Node } from '#api/types.ts';
 import type { Clock } from '#base/clock.ts';
 import { errorText } from '#base/log.ts';
-import type { KeyPair } from '#base/x509.ts';
-import { readRequest, signRequest } from '#base/x509-request.ts';
+import { canonicalHost, type KeyPair } from '#base/x509.ts';
+import { readRequest, type RequestFacts, signRequest } from '#base/x509-request.ts';
 import type { Attributes, Authorizer } from '#apiserver/authz/authorizer.ts';
 import { type BootstrapContext, kindOf, writeAsServer } from '#apiserver/bootstrap-context.ts';
-import { isKubeletClient, KUBELET_CLIENT, SIGNERS } from '#apiserver/certificates/signers.ts';
+import { KUBELET_CLIENT, KUBELET_SERVING, SIGNERS } from '#apiserver/certificates/signers.ts';
 import { timestamp } from '#apiserver/resource/server-context.ts';
 import type { WatchCache } from '#apiserver/watch-cache.ts';
 
@@ -16,10 +16,11 @@ const PLURAL = 'certificatesigningrequests';
 
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
-/** Upstream's --cluster-signing-duration. */
+/** Default of --cluster-signing-duration. */
 const LONGEST_MS = 365 * 24 * HOUR_MS;
-/** For clients whose clock is behind. */
+/** For clients whose clock is behind; short lives are not backdated, or renewal would come at once. */
 const BACKDATE_MS = 5 * MINUTE_MS;
+const SHORT_MS = 8 * HOUR_MS;
 /** Requests that are done, and those that nobody has cared for, go after this. */
 const DONE_LIFE_MS = HOUR_MS;
 const PENDING_LIFE_MS = 24 * HOUR_MS;
@@ -37,6 +38,8 @@ export type CertificatesContext = BootstrapContext & {
   authorizer: Authorizer;
   /** A function because the authority is renewed. */
   ca: () => KeyPair;
+  /** Longest life of what is signed; a year when absent. */
+  signingDurationMs?: number | undefined;
 };
 
 /**
@@ -148,9 +151,14 @@ async function approve(
   request: Request,
 ): Promise<Change | undefined> {
   const { signerName, usages = [], username = '' } = request.spec;
-  if (signerName !== KUBELET_CLIENT) return undefined;
+  if (signerName !== KUBELET_CLIENT && signerName !== KUBELET_SERVING) return undefined;
   const facts = await readRequest(textOf(request));
-  if (!isKubeletClient(facts, usages)) return undefined;
+  if (SIGNERS[signerName]?.(facts, usages) !== '') return undefined;
+  if (signerName === KUBELET_SERVING) {
+    if (!asksForItself(context, request, facts)) return undefined;
+    const message = 'Auto approving kubelet serving certificate for the addresses of its own node.';
+    return withCondition(context, { type: 'Approved', reason: 'AutoApproved', message });
+  }
   for (const { subresource, message } of NODE_RIGHTS) {
     if (subresource === 'selfnodeclient' && username !== facts.commonName) continue;
     const { decision } = context.authorizer.authorize(rightOf(request, subresource));
@@ -158,6 +166,22 @@ async function approve(
     return withCondition(context, { type: 'Approved', reason: 'AutoApproved', message });
   }
   return undefined;
+}
+
+/** A node gets a serving certificate for its own name and the addresses it has said are its own. */
+function asksForItself(
+  { reader }: CertificatesContext,
+  { spec }: Request,
+  facts: RequestFacts,
+): boolean {
+  const { username = '', groups = [] } = spec;
+  if (username !== facts.commonName || !groups.includes('system:nodes')) return false;
+  const name = username.slice('system:node:'.length);
+  const node = reader.get<Node>('', 'nodes', { name });
+  const own = new Set(node?.status?.addresses?.map(({ address }) => canonicalHost(address)));
+  own.add(name);
+  const asked = [...facts.dnsNames, ...facts.ipAddresses];
+  return node !== undefined && asked.every((host) => own.has(canonicalHost(host)));
 }
 
 function rightOf({ spec }: Request, subresource: string): Attributes {
@@ -191,10 +215,12 @@ async function sign(context: CertificatesContext, request: Request): Promise<Cha
     return withCondition(context, { type: 'Failed', reason, message: problem });
   }
   const now = context.clock.now();
-  const lifeMs = Math.min(LONGEST_MS, (expirationSeconds ?? Number.POSITIVE_INFINITY) * 1000);
+  const longestMs = context.signingDurationMs ?? LONGEST_MS;
+  const lifeMs = Math.min(longestMs, (expirationSeconds ?? Number.POSITIVE_INFINITY) * 1000);
+  const backdateMs = lifeMs < SHORT_MS ? 0 : BACKDATE_MS;
   const certificate = await signRequest(context.ca(), textOf(request), {
     usages,
-    validity: { notBeforeMs: now - BACKDATE_MS, notAfterMs: now + lifeMs },
+    validity: { notBeforeMs: now - backdateMs, notAfterMs: now + lifeMs },
   });
   return (current) => {
     if (current.status?.certificate) return;

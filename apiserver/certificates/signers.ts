@@ -66,7 +66,3 @@ function usageProblem(usages: readonly string[], wanted: string): string {
   );
   return fits ? '' : `usages did not match [${list.join(' ')}]`;
 }
-
-/** Whether a request is a node agent's for its own credentials. */
-export const isKubeletClient = (facts: RequestFacts, usages: readonly string[]): boolean =>
-  SIGNERS[KUBELET_CLIENT]?.(facts, usages) === '';

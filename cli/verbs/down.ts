@@ -1,14 +1,7 @@
 import { existsSync, rmSync } from 'node:fs';
 import type { Command } from 'commander';
 import { systemClock } from '#base/clock.ts';
-import {
-  agentRecords,
-  dataDirOf,
-  paths,
-  readRecord,
-  readSettings,
-  removeRecord,
-} from '#cli/data-dir.ts';
+import { agentRecords, dataDirOf, readRecord, readSettings, removeRecord } from '#cli/data-dir.ts';
 import { networkHolder } from '#cli/network-claim.ts';
 import { endProcess } from '#cli/process.ts';
 import { UserError, type Verb } from '#cli/verb.ts';
@@ -25,12 +18,14 @@ export const down: Verb = {
     command
       .option('--data-dir <dir>', 'where everything is kept')
       .option('--remove-data', 'delete the data directory too')
-      .action((flags: Flags) => run(flags));
+      .action(({ dataDir, ...flags }: Flags) =>
+        stopMachine(dataDirOf(dataDir, process.env), flags),
+      );
   },
 };
 
-async function run(flags: Flags): Promise<void> {
-  const dataDir = dataDirOf(flags.dataDir, process.env);
+/** Ends whatever of a data directory runs on this machine: a cluster, or a node that has joined one. */
+export async function stopMachine(dataDir: string, flags: { removeData?: boolean }): Promise<void> {
   if (!existsSync(dataDir)) {
     console.log(`Nothing to stop: ${dataDir} does not exist.`);
     return;
@@ -63,8 +58,6 @@ async function run(flags: Flags): Promise<void> {
     rmSync(dataDir, { recursive: true, force: true });
     console.log(`Removed ${dataDir}.`);
   } else {
-    console.log(
-      `Stopped. Data stays in ${paths(dataDir).adminKubeconfig.replace(/\/[^/]+$/, '')}.`,
-    );
+    console.log(`Stopped. Data stays in ${dataDir}.`);
   }
 }

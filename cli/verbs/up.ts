@@ -10,7 +10,7 @@ import {
   DEFAULT_NODE_NETWORK,
   runCluster,
 } from '#cli/cluster.ts';
-import { dataDirOf, paths, readRecord } from '#cli/data-dir.ts';
+import { dataDirOf, joinedNode, paths, readRecord } from '#cli/data-dir.ts';
 import { existingSpaces } from '#cli/node-spaces.ts';
 import { preflight } from '#cli/preflight.ts';
 import { isSameProcess } from '#cli/process.ts';
@@ -36,6 +36,7 @@ export const up: Verb = {
       .option('--etcd-servers <urls>', 'store the state there, not in the embedded store')
       .option('--cluster-cidr <cidr>', 'addresses of pods', '10.244.0.0/16')
       .option('--service-cluster-ip-range <cidr>', 'addresses of Services', '10.96.0.0/16')
+      .option('--cluster-signing-duration <duration>', 'longest life of certificates of nodes')
       .option('--scheduling-profile <name>', 'pack (fill nodes) or spread', 'pack')
       .option('--network-name <name>', "names the pods' bridge and the nftables table", 'gantry')
       .option('--nodes <count>', 'nodes on this machine (default: as at the last start, else 1)')
@@ -52,6 +53,13 @@ async function run(flags: Flags): Promise<void> {
   if (record && isSameProcess(record)) {
     console.log(`Already running: ${record.server} (process ${record.pid}, data in ${dataDir}).`);
     return;
+  }
+  const joined = joinedNode(dataDir);
+  if (joined) {
+    throw new UserError(
+      `${dataDir} is of node ${joined.nodeName}, which has joined ${joined.server}: start it with ` +
+        '"gantry join", take it out with "gantry reset", or choose another --data-dir',
+    );
   }
   const config = clusterConfig(dataDir, flags, process.env);
   const surplus = existingSpaces(config.networkName).filter((number) => number > config.nodes);
