@@ -77,9 +77,9 @@ export function createStatusWriter(
     }
   }
 
-  /** Another pod may have the name by now: its uid differs, which is one cause of a conflict. */
+  /** Another pod may have the name by now: its uid differs, which may not be changed. */
   async function isReplaced(pod: Pod, error: unknown): Promise<boolean> {
-    if (!isStatusError(error, 'Conflict')) return false;
+    if (!isStatusError(error, 'Conflict') && !isStatusError(error, 'Invalid')) return false;
     const { name = '', namespace, uid } = pod.metadata;
     const there = await api.get(pods, { namespace, name }).catch(() => undefined);
     return there !== undefined && there.metadata.uid !== uid;
