@@ -10,6 +10,13 @@ export const MAX_DEPTH = 1000;
 /** The first error of a text in upstream's words, or the paths of the keys that come twice. */
 export type Scan = { error: string } | { duplicates: string[] };
 
+/** The paths of all keys of a well-formed text, in its order, each where it comes last. */
+export function keyOrder(text: string): ReadonlySet<string> {
+  const keys = new Set<string>();
+  scanText({ text, at: 0, depth: 0, duplicates: [], keys });
+  return keys;
+}
+
 class SyntaxProblem extends Error {}
 
 type Scanner = {
@@ -17,20 +24,25 @@ type Scanner = {
   at: number;
   depth: number;
   duplicates: string[];
+  keys?: Set<string>;
 };
 
 export function scanJson(text: string): Scan {
   const scanner: Scanner = { text, at: 0, depth: 0, duplicates: [] };
   try {
-    skipSpace(scanner);
-    scanValue(scanner, '');
-    skipSpace(scanner);
-    if (scanner.at < text.length) fail(scanner, 'after top-level value');
+    scanText(scanner);
   } catch (error) {
     if (error instanceof SyntaxProblem) return { error: error.message };
     throw error;
   }
   return { duplicates: scanner.duplicates };
+}
+
+function scanText(scanner: Scanner): void {
+  skipSpace(scanner);
+  scanValue(scanner, '');
+  skipSpace(scanner);
+  if (scanner.at < scanner.text.length) fail(scanner, 'after top-level value');
 }
 
 /** Counts nesting without looking at anything else; strings do not count. */
@@ -110,6 +122,7 @@ function scanObject(scanner: Scanner, path: string): void {
     const name = path === '' ? key : `${path}.${key}`;
     if (seen.has(key)) scanner.duplicates.push(name);
     seen.add(key);
+    if (scanner.keys?.delete(name) !== undefined) scanner.keys.add(name);
     skipSpace(scanner);
     if (scanner.text[scanner.at] !== ':') fail(scanner, 'after object key');
     scanner.at++;

@@ -47,6 +47,12 @@ test('tables and metadata are forms of the same objects', () => {
   assert.equal(negotiate('application/json;as=Unknown;v=v1;g=meta.k8s.io,*/*').as, undefined);
 });
 
+test('reviews have no table', () => {
+  assert.throws(() => negotiate(TABLE, { tableless: true }), { code: 406 });
+  assert.equal(negotiate(`${TABLE},application/json`, { tableless: true }).as, undefined);
+  assert.equal(negotiate(TABLE).as?.kind, 'Table');
+});
+
 test('what cannot be served is refused by name', () => {
   const refused = { code: 406, reason: 'NotAcceptable' };
   assert.throws(() => negotiate('text/plain'), refused);

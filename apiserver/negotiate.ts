@@ -18,19 +18,24 @@ const READABLE = `application/json, application/yaml, ${PROTOBUF}`;
 /** Accept headers repeat endlessly; this many different ones are remembered. */
 const MEMORY = 256;
 const remembered = new Map<string, Format | null>();
-const rememberedTextual = new Map<string, Format | null>();
+
+/** Forms that a type does not have. */
+type Lacks = {
+  /** No protobuf message; its metadata alone has one. */
+  textual?: boolean;
+  /** No table: reviews, which are answered and never kept. */
+  tableless?: boolean;
+};
 
 /**
  * Chooses the answer's form from the Accept header. `streaming` = a watch, which has no YAML.
- * `textual` = of a type that has no protobuf message; its metadata alone has one.
  * Throws StatusError 406 when nothing offered is acceptable.
  */
 export function negotiate(
   accept: string | undefined,
-  options: { pretty?: boolean; streaming?: boolean; textual?: boolean } = {},
+  options: Lacks & { pretty?: boolean; streaming?: boolean } = {},
 ): Format {
-  const chosen =
-    accept === undefined || accept === '' ? JSON_FORMAT : recall(accept, options.textual === true);
+  const chosen = accept === undefined || accept === '' ? JSON_FORMAT : recall(accept, options);
   if (!chosen || (options.streaming && chosen.media === 'application/yaml')) throw notAcceptable();
   return options.pretty ? { ...chosen, pretty: true } : chosen;
 }
@@ -38,26 +43,27 @@ export function negotiate(
 export const notAcceptable = (): Error =>
   failure(406, 'NotAcceptable', `only the following media types are accepted: ${READABLE}`);
 
-function recall(accept: string, textual: boolean): Format | null {
-  const memory = textual ? rememberedTextual : remembered;
-  const known = memory.get(accept);
+function recall(accept: string, lacks: Lacks): Format | null {
+  const key = lacks.textual || lacks.tableless ? `${lacks.textual} ${lacks.tableless} ` : '';
+  const known = remembered.get(key + accept);
   if (known !== undefined) return known;
-  const chosen = choose(accept, textual);
-  if (memory.size >= MEMORY) memory.clear();
-  memory.set(accept, chosen);
+  const chosen = choose(accept, lacks);
+  if (remembered.size >= MEMORY) remembered.clear();
+  remembered.set(key + accept, chosen);
   return chosen;
 }
 
 type Clause = { media: string; parameters: Map<string, string>; quality: number };
 
-function choose(accept: string, textual: boolean): Format | null {
+function choose(accept: string, { textual, tableless }: Lacks): Format | null {
   const clauses = accept.split(',').map(readClause);
   // Equal qualities keep the client's order.
   clauses.sort((a, b) => b.quality - a.quality);
   for (const clause of clauses) {
     if (clause.quality === 0) continue;
     const format = formatOf(clause);
-    if (format && !(textual && format.media === PROTOBUF && !format.as)) return format;
+    if (!format || (textual && format.media === PROTOBUF && !format.as)) continue;
+    if (!(tableless && format.as?.kind === 'Table')) return format;
   }
   return null;
 }

@@ -1,6 +1,7 @@
 import { conform } from '#api/conform.ts';
 import type { ParsedJson } from '#api/json.ts';
 import { isPlainObject, parseJson, refusePrototypeKeys, unrecognizedError } from '#api/json.ts';
+import { keyOrder } from '#api/json-scan.ts';
 import { apiVersionOf } from '#api/kind.ts';
 import type { Kind } from '#api/kind.ts';
 import type { Scheme } from '#api/scheme.ts';
@@ -81,6 +82,8 @@ export function decodeObject(
   conformObject(kind, object, scheme.schemaOf(kind), scheme.definitions, {
     ...options,
     duplicates: parsed.duplicates,
+    // The typed reader of JSON finds both in one pass; those of YAML and custom kinds in two.
+    ...(bodyType(options.contentType) === 'json' && !isCustom(kind) && body ? { text: body } : {}),
   });
   (object.metadata as unknown) ??= {};
   kind.defaults?.(object);
@@ -97,21 +100,34 @@ export function conformObject(
     fieldValidation: FieldValidation;
     warnings: string[];
     duplicates: readonly string[];
+    /** JSON text in whose order faults are named; unset: duplicates come first. */
+    text?: Uint8Array;
   },
 ): void {
   const { unknown, typeErrors } = conform(object, schema, definitions);
   const [typeError] = typeErrors;
   if (typeError !== undefined) throw unhandled(kind, kind.kind, typeError);
-  const faults = strictFaults(unknown, options.duplicates);
+  const faults = strictFaults(unknown, options.duplicates, options.text);
   if (faults.length === 0 || options.fieldValidation === 'Ignore') return;
   if (options.fieldValidation === 'Warn') options.warnings.push(...faults);
   else throw unhandled(kind, kind.kind, `strict decoding error: ${faults.join(', ')}`);
 }
 
-export const strictFaults = (
+export function strictFaults(
   unknown: readonly string[],
   duplicates: readonly string[],
-): string[] => [...duplicates.map((path) => `duplicate field ${JSON.stringify(path)}`), ...unknown];
+  text?: Uint8Array,
+): string[] {
+  const faults = [
+    ...duplicates.map((path) => `duplicate field ${JSON.stringify(path)}`),
+    ...unknown,
+  ];
+  if (!text || duplicates.length === 0 || unknown.length === 0) return faults;
+  const keys = keyOrder(Buffer.from(text).toString('utf8'));
+  const places = new Map([...keys].map((key, at) => [key, at]));
+  const place = (fault: string): number => places.get(fault.slice(fault.indexOf('"') + 1, -1)) ?? 0;
+  return faults.toSorted((a, b) => place(a) - place(b));
+}
 
 const unhandled = (kind: Decodable, as: string, why: string): Error =>
   badRequestError(

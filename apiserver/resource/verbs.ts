@@ -106,6 +106,7 @@ export function formatOf({ request, info, kind }: Call, streaming = false): Form
     pretty: isPretty(request, info),
     streaming,
     textual: isTextual(kind, accept),
+    tableless: kind.verbs?.length === 1 && kind.verbs[0] === 'create',
   });
 }
 
