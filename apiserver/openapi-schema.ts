@@ -167,7 +167,10 @@ function objectSchema(schema: Schema): Schema {
       apiVersion: { type: 'string', description: 'The version of this form of the object.' },
       kind: { type: 'string', description: 'The kind of the object.' },
       ...schema.properties,
-      metadata: { ref: OBJECT_META, description: 'Name, labels and what the server keeps.' },
+      metadata: {
+        ref: OBJECT_META,
+        description: "Standard object's metadata: name, labels, owners.",
+      },
     },
   };
 }

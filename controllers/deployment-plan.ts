@@ -192,7 +192,8 @@ function cleanUp(rollout: Rollout, deployment: Deployment): void {
   const kept = rollout.old.filter((set) => !set.metadata.deletionTimestamp);
   const surplus = kept.length - limit;
   if (surplus <= 0) return;
-  for (const set of kept.toSorted((a, b) => revisionOf(a) - revisionOf(b)).slice(0, surplus)) {
+  const oldestFirst = kept.toSorted((a, b) => Number(revisionOf(a) - revisionOf(b)));
+  for (const set of oldestFirst.slice(0, surplus)) {
     const isUsed =
       (set.status?.replicas ?? 0) > 0 ||
       isScaledUp(set) ||

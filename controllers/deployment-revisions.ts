@@ -51,13 +51,15 @@ function withoutHash(template: PodTemplateSpec): unknown {
   return { ...template, metadata: { ...meta, annotations, labels: rest } };
 }
 
-export function revisionOf(object: ReplicaSet | Deployment): number {
-  return Number(object.metadata.annotations?.[REVISION] ?? '0') || 0;
+/** 0 where there is none. Adopted sets may bring any 64-bit number, hence bigint. */
+export function revisionOf({ metadata }: Pick<ReplicaSet | Deployment, 'metadata'>): bigint {
+  const text = metadata.annotations?.[REVISION] ?? '';
+  return /^\d{1,19}$/.test(text) ? BigInt(text) : 0n;
 }
 
 /** The number that the current template's revision gets (or has). */
-export const nextRevision = (old: readonly ReplicaSet[]): number =>
-  Math.max(0, ...old.map(revisionOf)) + 1;
+export const nextRevision = (old: readonly ReplicaSet[]): bigint =>
+  old.map(revisionOf).reduce((most, one) => (one > most ? one : most), 0n) + 1n;
 
 /**
  * Annotations that the ReplicaSet of the current template should have: those of the Deployment,
@@ -66,14 +68,14 @@ export const nextRevision = (old: readonly ReplicaSet[]): number =>
 export function annotationsFor(
   deployment: Deployment,
   existing: Readonly<Record<string, string>>,
-  revision: number,
+  revision: bigint,
 ): Record<string, string> {
   const annotations: Record<string, string> = { ...existing };
   for (const [name, value] of Object.entries(deployment.metadata.annotations ?? {})) {
     if (!NOT_COPIED.has(name)) annotations[name] = value;
   }
   const before = existing[REVISION];
-  if ((Number(before ?? '0') || 0) < revision) {
+  if (revisionOf({ metadata: { annotations: existing } }) < revision) {
     annotations[REVISION] = String(revision);
     if (before !== undefined) {
       annotations[REVISION_HISTORY] = appendHistory(existing[REVISION_HISTORY] ?? '', before);

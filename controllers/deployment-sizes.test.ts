@@ -130,3 +130,13 @@ test('each new template gets the next revision', () => {
   const second = newReplicaSet(of, [first]);
   assert.equal(second.metadata.annotations?.['deployment.kubernetes.io/revision'], '2');
 });
+
+test('an adopted revision beyond what a double can count goes on exactly', () => {
+  const of = deployment(3, 1, 0);
+  const adopted = newReplicaSet(of, []);
+  const annotations = { 'deployment.kubernetes.io/revision': '3546343826724305832' };
+  const old = { ...adopted, metadata: { ...adopted.metadata, annotations } };
+  const next = newReplicaSet(of, [old]);
+  const revision = next.metadata.annotations?.['deployment.kubernetes.io/revision'];
+  assert.equal(revision, '3546343826724305833');
+});
