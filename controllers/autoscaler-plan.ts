@@ -20,6 +20,13 @@ import {
   type ResourceTarget,
   type Uses,
 } from '#controllers/autoscaler-replicas.ts';
+import {
+  judgeValue,
+  type Judged,
+  type Reading,
+  type Reasoned,
+  type Situation,
+} from '#controllers/autoscaler-values.ts';
 
 type Spec = NonNullable<HorizontalPodAutoscaler['spec']>;
 type Status = NonNullable<HorizontalPodAutoscaler['status']>;
@@ -34,6 +41,8 @@ export type AutoscalerWorld = {
   pods: readonly Pod[];
   /** Use of a resource by each pod (of one container, if named), or why it is not known. */
   usesOf(resource: string, container?: string): Uses | { error: string };
+  /** What adapters answered, per metric of the spec; unset for metrics of resources. */
+  readings: readonly (Reading | undefined)[];
   history: ScaleHistory;
 };
 
@@ -176,8 +185,16 @@ function propose(
   let best: Proposal | undefined;
   const failures: Reasoned[] = [];
   draft.currentMetrics = [];
-  for (const spec of specs) {
-    const answer = judgeMetric(world, spec, current, now);
+  const situation: Situation = {
+    current,
+    statusReplicas: target.scale.status.replicas ?? 0,
+    pods: world.pods,
+    tolerance: tolerances(autoscaler),
+    now,
+  };
+  for (const [i, spec] of specs.entries()) {
+    const answer =
+      judgeValue(spec, world.readings[i], situation) ?? judgeMetric(world, spec, situation);
     if ('reason' in answer) {
       failures.push(answer);
       actions.push(warn(autoscaler, answer.reason, answer.message));
@@ -202,21 +219,19 @@ function propose(
   return best;
 }
 
-type Reasoned = { reason: string; message: string };
-type Judged = Proposal & { status: MetricStatus };
-
 function judgeMetric(
   world: AutoscalerWorld,
   spec: MetricSpec,
-  current: number,
-  now: number,
+  { current, tolerance, now }: Situation,
 ): Judged | Reasoned {
   const source = spec.type === 'Resource' ? spec.resource : spec.containerResource;
   const container =
     spec.type === 'ContainerResource' ? spec.containerResource?.container : undefined;
-  if (!source || (spec.type !== 'Resource' && spec.type !== 'ContainerResource')) {
-    const reason = `FailedGet${spec.type === 'Pods' ? 'Pods' : spec.type}Metric`;
-    return { reason, message: `no metrics API serves ${spec.type} metrics in this cluster` };
+  if (!source) {
+    return {
+      reason: 'InvalidMetricSourceType',
+      message: `a metric of type ${spec.type} must say what it is about`,
+    };
   }
   const { name, target } = source;
   const reason = container ? 'FailedGetContainerResourceMetric' : 'FailedGetResourceMetric';
@@ -231,7 +246,7 @@ function judgeMetric(
     resource: name,
     ...(container ? { container } : {}),
     wanted,
-    tolerance: tolerances(world.autoscaler),
+    tolerance,
   };
   try {
     const answer = replicasFor(current, resourceTarget, {

@@ -173,6 +173,7 @@ function world(options: Partial<AutoscalerWorld> & { replicas?: number } = {}): 
     target: { resource: deployments as Resource, scale },
     pods: pods(replicas),
     usesOf: () => uses(100, 100),
+    readings: [],
     history: emptyHistory,
     ...rest,
   };

@@ -1,13 +1,12 @@
 import { errorText } from '#base/log.ts';
 import { parseLabelSelector } from '#api/labels.ts';
-import { parseQuantity, quantityMilli } from '#api/quantity.ts';
-import { parseTime } from '#api/time.ts';
-import type { HorizontalPodAutoscaler, KubeObject, Pod, Scale } from '#api/types.ts';
+import type { HorizontalPodAutoscaler, Pod, Scale } from '#api/types.ts';
 import type { Api, Resource } from '#client/api.ts';
 import { cacheOf, keyText, runController } from '#client/controller.ts';
 import { discover } from '#client/discovery.ts';
 import type { Informer } from '#client/informer.ts';
 import { deployments, horizontalPodAutoscalers, pods, replicaSets } from '#client/resources.ts';
+import { readMetrics } from '#controllers/autoscaler-custom-metrics.ts';
 import { emptyHistory, type ScaleHistory } from '#controllers/autoscaler-limits.ts';
 import {
   type AutoscalerPlan,
@@ -15,22 +14,8 @@ import {
   planAutoscaler,
   statusAction,
 } from '#controllers/autoscaler-plan.ts';
-import type { PodUse, Uses } from '#controllers/autoscaler-replicas.ts';
+import { isOfResources, readUses } from '#controllers/autoscaler-resource-metrics.ts';
 import type { ControllerDefinition } from '#controllers/definition.ts';
-
-type PodMetrics = KubeObject & {
-  timestamp?: string;
-  window?: string;
-  containers?: { name: string; usage?: Record<string, string> }[];
-};
-
-const podMetrics: Resource<PodMetrics> = {
-  group: 'metrics.k8s.io',
-  version: 'v1beta1',
-  resource: 'pods',
-  kind: 'PodMetrics',
-  namespaced: true,
-};
 
 /** Scales workloads by what their pods use. */
 export const horizontalPodAutoscalerController: ControllerDefinition = {
@@ -104,9 +89,10 @@ async function observe(
   autoscaler: HorizontalPodAutoscaler,
   { api, podCache, targets, history, signal }: ObserveOptions,
 ): Promise<AutoscalerWorld> {
-  const none: Pick<AutoscalerWorld, 'autoscaler' | 'pods' | 'usesOf' | 'history'> = {
+  const none: Omit<AutoscalerWorld, 'target'> = {
     autoscaler,
     pods: [],
+    readings: [],
     usesOf: () => ({ error: 'the target is not known' }),
     history,
   };
@@ -119,57 +105,17 @@ async function observe(
     const selected = podCache
       .list(namespace)
       .filter((pod) => matcher.matches(pod.metadata.labels ?? {}));
-    const usesOf = await readUses(api, { namespace, selector, signal });
-    return { ...none, target, pods: selected, usesOf };
+    const scope = { namespace, selector, signal };
+    const specs = autoscaler.spec?.metrics ?? [];
+    // Metrics of pods are asked for once, also when several metrics need them, or none does.
+    const usesOf = specs.some(isOfResources) ? await readUses(api, scope) : none.usesOf;
+    const kindNamed = (group: string, kind: string) => targets.find(group, kind);
+    const readings = await readMetrics(api, specs, { ...scope, kindNamed });
+    return { ...none, target, pods: selected, usesOf, readings };
   } catch (error) {
     signal.throwIfAborted();
     return { ...none, target: { error: errorText(error) } };
   }
-}
-
-/** Reads the metrics once; the answer serves every metric of the autoscaler. */
-async function readUses(
-  api: Api,
-  at: { namespace: string; selector: string; signal: AbortSignal },
-): Promise<AutoscalerWorld['usesOf']> {
-  const { namespace, selector: labelSelector, signal } = at;
-  const prefix = (resource: string): string => `unable to get metrics for resource ${resource}: `;
-  try {
-    const { items } = await api.list(podMetrics, { namespace, labelSelector, signal });
-    if (items.length > 0) return (resource, container) => usesIn(items, resource, container);
-    return (resource) => ({
-      error: `${prefix(resource)}no metrics returned from resource metrics API`,
-    });
-  } catch (error) {
-    signal.throwIfAborted();
-    const why = `unable to fetch metrics from resource metrics API: ${errorText(error)}`;
-    return (resource) => ({ error: `${prefix(resource)}${why}` });
-  }
-}
-
-/** A pod of which one container is not measured is not measured. */
-function usesIn(items: readonly PodMetrics[], resource: string, container?: string): Uses {
-  const uses = new Map<string, PodUse>();
-  for (const { metadata, containers = [], timestamp = '', window = '' } of items) {
-    const counted = container ? containers.filter((c) => c.name === container) : containers;
-    const amounts = counted.map((c) => c.usage?.[resource]);
-    const known = amounts.filter((amount) => amount !== undefined);
-    if (known.length === 0 || known.length < amounts.length) continue;
-    const milli = known.reduce((sum, text) => sum + quantityMilli(parseQuantity(text)), 0);
-    const timestampMs = parseTime(timestamp) || 0;
-    uses.set(metadata.name ?? '', { milli, timestampMs, windowMs: durationMs(window) });
-  }
-  return uses;
-}
-
-/** Go's duration text: `15s`, `1m30s`, `30.2s`. */
-function durationMs(text: string): number {
-  const unit = { h: 3_600_000, m: 60_000, s: 1000, ms: 1 } as const;
-  let sum = 0;
-  for (const [, number, name] of text.matchAll(/(\d+(?:\.\d+)?)(ms|h|m|s)/g)) {
-    sum += Number(number) * unit[name as keyof typeof unit];
-  }
-  return sum;
 }
 
 /** Finds and reads what autoscalers point at. */
@@ -194,13 +140,13 @@ class Targets {
     if (!reference) throw new Error('spec.scaleTargetRef is not set');
     const { kind, name, apiVersion = '' } = reference;
     const group = apiVersion.includes('/') ? (apiVersion.split('/')[0] ?? '') : '';
-    const resource = await this.#find(group, kind);
+    const resource = await this.find(group, kind);
     const options = { subresource: 'scale', signal: this.#signal };
     const scale = (await this.#api.get(resource, { namespace, name }, options)) as Scale;
     return { resource, scale };
   }
 
-  async #find(group: string, kind: string): Promise<Resource> {
+  async find(group: string, kind: string): Promise<Resource> {
     const name = `${group}/${kind}`;
     const known = this.#known.get(name);
     if (known) return known;
