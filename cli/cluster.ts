@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs';
-import { hostname, networkInterfaces } from 'node:os';
+import { hostname } from 'node:os';
+import { defaultAddress } from '#base/default-address.ts';
 import { systemClock } from '#base/clock.ts';
 import type { Log } from '#base/log.ts';
 import { runTogether, untilAborted } from '#base/running.ts';
@@ -136,20 +136,10 @@ function port(text: string, flag: string): number {
   throw new UserError(`${flag} takes a port between 1 and 65535, not "${text}"`);
 }
 
-/** The IPv4 address of the interface that the default route uses, else the first that is no loopback. */
-export function defaultNodeIp(routes = readFileSync('/proc/net/route', 'utf8')): string {
-  const via = routes
-    .split('\n')
-    .map((line) => line.split('\t'))
-    .find((fields) => fields[1] === '00000000')?.[0];
-  const interfaces = networkInterfaces();
-  const candidates = via
-    ? [interfaces[via], ...Object.values(interfaces)]
-    : Object.values(interfaces);
-  const found = candidates
-    .flatMap((addresses) => addresses ?? [])
-    .find((address) => address.family === 'IPv4' && !address.internal);
-  if (found) return found.address;
+/** The machine's address that others most likely reach. */
+export function defaultNodeIp(): string {
+  const found = defaultAddress();
+  if (found) return found;
   throw new UserError(
     'this machine has no network address besides loopback; give one that pods can reach with --node-ip',
   );

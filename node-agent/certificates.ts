@@ -158,7 +158,31 @@ export async function ensureFirstServingPair(
   const now = clock.now();
   // Expired from the start, so that the keeper asks at once for one that counts.
   const validity = { notBeforeMs: now - DAY_MS, notAfterMs: now - 1_000 };
-  const ca = await createCa({ commonName: `${nodeName}-ca`, validity });
-  const wanted = { commonName: nodeName, hosts: [nodeName], usages: ['server'] as const, validity };
+  await writeOwnPair(certDir, [nodeName], validity);
+}
+
+/** How long a serving certificate of the agent's own lasts, as a kubelet's does. */
+const OWN_DAYS = 365;
+
+/** Something to serve with where the cluster signs nothing: for callers that verify no kubelet. */
+export async function ensureOwnServingPair(
+  certDir: string,
+  { hosts, clock }: { hosts: readonly string[]; clock: Pick<Clock, 'now'> },
+): Promise<void> {
+  const now = clock.now();
+  const there = readPair(certDir, 'serving');
+  if (there && readCertificate(there.certPem).notAfterMs > now + DAY_MS) return;
+  const validity = { notBeforeMs: now - DAY_MS, notAfterMs: now + OWN_DAYS * DAY_MS };
+  await writeOwnPair(certDir, hosts, validity);
+}
+
+async function writeOwnPair(
+  certDir: string,
+  hosts: readonly string[],
+  validity: Validity,
+): Promise<void> {
+  const commonName = hosts[0] ?? 'node';
+  const ca = await createCa({ commonName: `${commonName}-ca`, validity });
+  const wanted = { commonName, hosts, usages: ['server'] as const, validity };
   writePair(certDir, 'serving', await issueCertificate(ca, wanted));
 }

@@ -1,6 +1,8 @@
+import { writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
+import { defaultAddress } from '#base/default-address.ts';
 import { systemClock } from '#base/clock.ts';
 import { createLog, errorText, type Log } from '#base/log.ts';
 import { systemRandom } from '#base/random.ts';
@@ -12,6 +14,7 @@ import { bootstrapNode } from '#node-agent/bootstrap.ts';
 import {
   certificateFile,
   ensureFirstServingPair,
+  ensureOwnServingPair,
   keepClientCertificate,
   keepServingCertificate,
 } from '#node-agent/certificates.ts';
@@ -35,6 +38,7 @@ type Flags = {
   clientCaFile?: string;
   address?: string;
   port: string;
+  podNetwork?: 'own' | 'cni';
   clusterCidr?: string;
   podCidr?: string;
   serviceCidr?: string;
@@ -69,7 +73,7 @@ export async function main(args: readonly string[]): Promise<void> {
     .option('--rotate-certificates', 'replace the client certificate before it expires')
     .option('--rotate-server-certificates', 'have serving certificates signed by the cluster')
     .option('--node-name <name>', 'name of the Node object', hostname().toLowerCase())
-    .requiredOption('--node-ip <address>', 'address under which others reach this node')
+    .option('--node-ip <address>', 'address under which others reach this node', defaultAddress())
     .option('--data-dir <dir>', 'data directory of the machine; the node lives in node/<name>')
     .option('--root-dir <dir>', "this node's own folder, instead of --data-dir")
     .option('--container-runtime-endpoint <socket>', 'CRI socket; default: a containerd of our own')
@@ -80,6 +84,7 @@ export async function main(args: readonly string[]): Promise<void> {
     .option('--client-ca-file <file>', 'authority of the clients that may ask this node')
     .option('--address <address>', 'address to serve on')
     .option('--port <port>', 'port to serve on', '10250')
+    .option('--pod-network <who>', 'own or cni; default: own where the node may read enough')
     .option('--cluster-cidr <cidr>', 'addresses of all pods')
     .option('--pod-cidr <cidr>', "addresses of this node's pods, instead of what a controller says")
     .option('--service-cidr <cidr>', 'addresses of services')
@@ -123,6 +128,7 @@ async function run(
   { signal, log }: { signal: AbortSignal; log: Log },
 ): Promise<void> {
   const { nodeName, kubeconfig, bootstrapKubeconfig } = flags;
+  if (!flags.nodeIp) throw new Error('this machine has no address but loopback; give --node-ip');
   const clock = systemClock;
   const config = configOf(flags);
   const certDir = flags.certDir ?? join(config.rootDir, 'pki');
@@ -130,11 +136,19 @@ async function run(
     const where = { nodeName, kubeconfig, bootstrapKubeconfig, certDir };
     await bootstrapNode(where, { signal, clock, log });
   }
-  if (flags.rotateServerCertificates) {
-    await ensureFirstServingPair(certDir, { nodeName, clock });
+  const connection = loadKubeconfig(kubeconfig);
+  if (flags.rotateServerCertificates || !config.tlsCertFile) {
+    const hosts = [nodeName, config.nodeIp];
+    if (flags.rotateServerCertificates) await ensureFirstServingPair(certDir, { nodeName, clock });
+    else await ensureOwnServingPair(certDir, { hosts, clock });
     config.tlsCertFile = config.tlsPrivateKeyFile = certificateFile(certDir, 'serving');
   }
-  const transport = httpsTransport(loadKubeconfig(kubeconfig));
+  // The cluster's own authority vouches for its API server, also when that calls here.
+  if (!config.clientCaFile && connection.ca) {
+    config.clientCaFile = join(certDir, 'cluster-ca.crt');
+    writeFileSync(config.clientCaFile, connection.ca);
+  }
+  const transport = httpsTransport(connection);
   try {
     const api = createApi(transport, { userAgent: 'gantry-node-agent' });
     const agent = await start({ api, ...config }, { signal, log });
@@ -168,6 +182,7 @@ function configOf(flags: Flags): Omit<NodeAgentConfig, 'api'> {
     tlsCertFile: flags.tlsCertFile,
     tlsPrivateKeyFile: flags.tlsPrivateKeyFile,
     clientCaFile: flags.clientCaFile,
+    podNetwork: flags.podNetwork,
     clusterCidr: flags.clusterCidr,
     podCidr: flags.podCidr,
     serviceCidr: flags.serviceCidr,

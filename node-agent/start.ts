@@ -7,7 +7,6 @@ import { type Running, runTogether } from '#base/running.ts';
 import type { Node, Pod, Secret } from '#api/types.ts';
 import type { Api } from '#client/api.ts';
 import { createEventRecorder } from '#client/events.ts';
-import type { Informer } from '#client/informer.ts';
 import { createInformers, type Informers } from '#client/informer-factory.ts';
 import { nodes, pods, runtimeClasses, services as serviceResource } from '#client/resources.ts';
 import { createCsi } from '#node-agent/csi/csi-drivers.ts';
@@ -26,7 +25,7 @@ import { startLocalImages } from '#node-agent/images-local/start.ts';
 import { renewNodeLease } from '#node-agent/lease.ts';
 import { rotateLogs } from '#node-agent/log-rotation.ts';
 import { isMountPoint, makeShared, mountTmpfs, unmountAll } from '#node-agent/mounts.ts';
-import { removeNetwork, startNetwork } from '#node-agent/network/start.ts';
+import { removeNetwork } from '#node-agent/network/start.ts';
 import {
   allocatableAmounts,
   hasAppArmor,
@@ -39,6 +38,15 @@ import type { NodeServices } from '#node-agent/node-services.ts';
 import { NodeReporter } from '#node-agent/node-status.ts';
 import { admitPod } from '#node-agent/pod-admission.ts';
 import { PodDetails } from '#node-agent/pod-details.ts';
+import {
+  choosePodNetwork,
+  cniConfDir,
+  DEFAULT_DNS_IP,
+  DEFAULT_DOMAIN,
+  type PodNetwork,
+  RESOLV_CONF,
+  runNetwork,
+} from '#node-agent/pod-network.ts';
 import { podPaths } from '#node-agent/pod-files.ts';
 import { judgeResize, type ResizePending } from '#node-agent/pod-resize.ts';
 import { PodRuntimes } from '#node-agent/pod-runtimes.ts';
@@ -79,6 +87,8 @@ export type NodeAgentConfig = {
   tlsCertFile?: string;
   tlsPrivateKeyFile?: string;
   clientCaFile?: string;
+  /** Default: what `choosePodNetwork` finds. */
+  podNetwork?: PodNetwork;
   clusterCidr?: string;
   serviceCidr?: string;
   clusterDnsIp?: string;
@@ -125,9 +135,13 @@ export async function start(
   const nodeInformer = informers.of(nodes, { fieldSelector: `metadata.name=${nodeName}` });
   informers.of(serviceResource);
 
-  const network = { problem: 'the pod network is not set up yet' as string | undefined };
-  const runtime = await startRuntime(config, { signal, log, clock });
+  const networkBy = await choosePodNetwork(config, { log });
+  const cniDir = cniConfDir(config, networkBy);
+  const runtime = await startRuntime(config, cniDir, { signal, log, clock });
   const version = await runtime.client.version();
+  // Of another's network the runtime itself tells whether it is ready.
+  const unset = 'the pod network is not set up yet';
+  const network = { problem: networkBy === 'own' ? unset : undefined };
   const parts = await makeServices(config, {
     informers,
     runtime: runtime.client,
@@ -213,6 +227,7 @@ export async function start(
       ]);
     },
     async (own) => {
+      if (networkBy === 'cni') return;
       await runNetwork(config, { informers, nodeInformer, signal: own, log, clock }, (problem) => {
         network.problem = problem;
         reporter.poke();
@@ -320,6 +335,7 @@ async function superviseRuntime(
 /** Connects to the runtime that was given, or starts our own with the images of this machine. */
 async function startRuntime(
   config: NodeAgentConfig,
+  cniDir: string,
   { signal, log, clock }: { signal: AbortSignal; log: Log; clock: Clock },
 ): Promise<Runtime> {
   if (config.runtimeEndpoint) {
@@ -331,7 +347,7 @@ async function startRuntime(
   const ensure = () =>
     ensureContainerd({
       dir: containerdDir(config.rootDir),
-      cniConfDir: cniConfDir(config),
+      cniConfDir: cniDir,
       sandboxImage: PAUSE_IMAGE,
       registries: local.registries,
       clock,
@@ -344,59 +360,11 @@ async function startRuntime(
 }
 
 const containerdDir = (rootDir: string): string => join(rootDir, 'containerd');
-const cniConfDir = (config: NodeAgentConfig): string =>
-  config.cniConfDir ?? join(config.rootDir, 'cni');
 
 async function runtimeProblem(runtime: RuntimeClient): Promise<string | undefined> {
   const bad = (await runtime.status()).filter((c) => !c.status);
   if (bad.length === 0) return undefined;
   return bad.map((c) => `${c.type}: ${c.message || c.reason}`).join('; ');
-}
-
-/** Waits for the node's address range, then runs the network until the signal. */
-async function runNetwork(
-  config: NodeAgentConfig,
-  around: { informers: Informers; nodeInformer: Informer<Node> } & Required<Surroundings>,
-  report: (problem: string | undefined) => void,
-): Promise<void> {
-  const { informers, nodeInformer, signal, log, clock } = around;
-  const podCidr = config.podCidr ?? (await podCidrOf(nodeInformer, config.nodeName, signal));
-  const running = await startNetwork(
-    {
-      informers,
-      nodeName: config.nodeName,
-      nodeIp: config.nodeIp,
-      podCidr,
-      clusterCidr: config.clusterCidr ?? '10.244.0.0/16',
-      serviceCidr: config.serviceCidr ?? '10.96.0.0/16',
-      clusterDnsIp: config.clusterDnsIp ?? DEFAULT_DNS_IP,
-      clusterDomain: config.clusterDomain ?? DEFAULT_DOMAIN,
-      cniConfDir: cniConfDir(config),
-      rootDir: config.rootDir,
-      upstreamResolvConf: config.resolvConf ?? RESOLV_CONF,
-      ...(config.networkName ? { name: config.networkName } : {}),
-    },
-    { signal, log: log.child('network'), clock },
-  );
-  await running.ready;
-  report(undefined);
-  await running.done;
-}
-
-const DEFAULT_DNS_IP = '10.96.0.10';
-const DEFAULT_DOMAIN = 'cluster.local';
-const RESOLV_CONF = '/etc/resolv.conf';
-
-function podCidrOf(informer: Informer<Node>, name: string, signal: AbortSignal): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const stop = informer.onChange((change) => {
-      const cidr = change.object.spec?.podCIDR;
-      if (change.type === 'deleted' || change.object.metadata.name !== name || !cidr) return;
-      queueMicrotask(() => stop());
-      resolve(cidr);
-    });
-    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-  });
 }
 
 async function makeServices(
