@@ -30,25 +30,70 @@ fi
 # The standard place for CNI plugins differs between distributions; either one will do.
 [ -e /opt/cni/bin/bridge ] && wanted=$(printf '%s' "$wanted" | sed 's/ containernetworking-plugins//')
 
-if [ -n "$wanted" ]; then
-  [ "$(uname -s)" = Linux ] || fail "Gantry runs pods on Linux; this is $(uname -s). The API server alone (./gantry apiserver) needs only npm."
-  command -v apt-get >/dev/null 2>&1 || fail "please install these with your package manager, then run this again:$wanted"
-  as_root=''
+as_root=''
+install_wanted() { # one line of what went wrong in $problem, when it fails
+  [ -n "$wanted" ] || return 0
+  if [ "$(uname -s)" != Linux ]; then
+    problem="Gantry runs pods on Linux; this is $(uname -s). The API server alone (./gantry apiserver) needs only npm."
+    return 1
+  fi
+  if ! command -v apt-get >/dev/null 2>&1; then
+    problem="please install these with your package manager, then run this again:$wanted"
+    return 1
+  fi
   if [ "$(id -u)" != 0 ]; then
-    command -v sudo >/dev/null 2>&1 || fail "missing packages:$wanted. Run as root: apt-get install$wanted"
     as_root=sudo
+    if ! command -v sudo >/dev/null 2>&1; then
+      problem="missing packages:$wanted. Run as root: apt-get install$wanted"
+      return 1
+    fi
   fi
   say "installing distribution packages:$wanted"
   log=$(mktemp)
-  install_packages() {
+  apt_install() {
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $wanted >"$log" 2>&1
   }
-  if ! install_packages; then
+  if ! apt_install; then
     say 'refreshing the package lists'
-    $as_root apt-get update >"$log" 2>&1 || { tail -5 "$log" >&2; fail 'the package lists cannot be refreshed: is there a network?'; }
-    install_packages || { tail -5 "$log" >&2; fail "could not install:$wanted"; }
+    if ! $as_root apt-get update >"$log" 2>&1; then
+      tail -5 "$log" >&2
+      problem='the package lists cannot be refreshed: is there a network?'
+      return 1
+    fi
+    apt_install || { tail -5 "$log" >&2; problem="could not install:$wanted"; return 1; }
   fi
   rm -f "$log"
+}
+install_wanted || fail "$problem"
+
+# --- microVMs: what they need besides; without it pods run as containers only ------------------
+kernel_dir=/var/cache/gantry/packages # guest/build.ts looks here
+fetch_kernel() { # the distribution's kernel package, only ever unpacked for guests
+  for found in "$kernel_dir"/linux-image-*.deb; do [ -e "$found" ] && return 0; done
+  command -v apt-cache >/dev/null 2>&1 || { problem='no apt-get to fetch a kernel package with'; return 1; }
+  name=$(apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/.*Depends: \(linux-image-[0-9][^ ]*\).*/\1/p' | head -1)
+  [ -n "$name" ] || { problem='the package lists name no linux-image-amd64'; return 1; }
+  say "fetching $name for microVMs (unpacked, never installed)"
+  work=$(mktemp -d)
+  if ! (cd "$work" && apt-get download "$name" >log 2>&1); then
+    problem="could not fetch $name: $(tail -1 "$work/log")"
+    rm -rf "$work"
+    return 1
+  fi
+  [ "$(id -u)" = 0 ] || as_root=sudo
+  $as_root mkdir -p "$kernel_dir" && $as_root mv "$work"/*.deb "$kernel_dir"/ && rm -rf "$work"
+}
+if [ "$(uname -s) $(uname -m)" = 'Linux x86_64' ]; then
+  wanted=''
+  need qemu-system-x86_64 qemu-system-x86
+  need musl-gcc musl-tools
+  need gcc gcc
+  need /usr/include/linux/rtnetlink.h linux-libc-dev
+  need mkfs.erofs erofs-utils
+  need mke2fs e2fsprogs
+  need xz xz-utils
+  need lz4 lz4
+  { install_wanted && fetch_kernel; } || say "microVM pods are not available: $problem"
 fi
 
 # --- npm packages, Node 26 among them ----------------------------------------------------------

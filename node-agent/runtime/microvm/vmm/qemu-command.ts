@@ -1,0 +1,97 @@
+/** QEMU's command line as a function of what is wanted; paths are those inside its jail. */
+
+/** Inside the jail (vmm/jail.c): the VM's own folder, the share, the guest's files. */
+export const JAILED = { vm: '/vm', share: '/share', guest: '/guest' } as const;
+/** File descriptors that the jail gives to QEMU. */
+export const JAIL_FD = { memory: 3, state: 4, tap: 5 } as const;
+
+/** The last of the kernel's messages; a panic with its trace is about 6 KB. A power of two. */
+export const CONSOLE_BYTES = 64 * 1024;
+
+/**
+ * Under emulation every feature can be had, so that any image's binaries run; five-level page tables
+ * and nested virtualization would only cost.
+ */
+const CPU = { KVM: 'host', TCG: 'max,la57=off,svm=off,vmx=off' } as const;
+
+export type QemuCommand = {
+  /** Shows in the process list; by it a VM of an earlier life is found. */
+  name: string;
+  accelerator: 'KVM' | 'TCG';
+  memoryMib: number;
+  vcpus: number;
+  /**
+   * `cold`: boots, memory of its own. `template`: boots with memory that stays when it ends.
+   * `restore`: goes on from a template, with its memory copied on write.
+   */
+  start: { kind: 'cold' | 'template'; tscKhz: number } | { kind: 'restore' };
+};
+
+/**
+ * - `tsc_early_khz`: without it an emulated guest hangs at random in measuring its clock.
+ * - `reboot=t panic=-1`: a panic ends the VM at once.
+ * - `cryptomgr.notests`: a quarter of a second of self tests.
+ * - `mitigations=off` under emulation: there is no speculation to guard against.
+ */
+function kernelCommandLine(accelerator: 'KVM' | 'TCG', tscKhz: number): string {
+  return [
+    'console=ttyS0 loglevel=5 reboot=t panic=-1 oops=panic cryptomgr.notests random.trust_cpu=on',
+    `tsc_early_khz=${tscKhz}`,
+    ...(accelerator === 'TCG' ? ['mitigations=off'] : []),
+  ].join(' ');
+}
+
+const SANDBOX = 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny';
+
+export function qemuArguments(command: QemuCommand): string[] {
+  const { name, accelerator, memoryMib, vcpus, start } = command;
+  return [
+    ...['-nodefaults', '-no-user-config', '-display', 'none'],
+    ...['-name', name],
+    ...['-M', `microvm,acpi=on,accel=${accelerator.toLowerCase()},memory-backend=memory`],
+    ...['-cpu', CPU[accelerator], '-smp', String(vcpus), '-m', `${memoryMib}M`],
+    ...['-object', memoryObject(memoryMib, start.kind)],
+    ...startArguments(accelerator, start),
+    ...['-chardev', `ringbuf,id=console,size=${CONSOLE_BYTES}`, '-serial', 'chardev:console'],
+    ...['-qmp', `unix:${JAILED.vm}/qmp.sock,server=on,wait=off`],
+    ...['-chardev', `socket,id=agent,path=${JAILED.vm}/agent.sock,server=on,wait=off`],
+    ...['-device', 'virtio-serial-device,id=serial'],
+    ...['-device', 'virtserialport,bus=serial.0,chardev=agent,name=agent.0'],
+    ...['-device', 'virtio-scsi-device,id=scsi'],
+    ...['-netdev', `tap,id=net,fd=${JAIL_FD.tap}`, '-device', 'virtio-net-device,netdev=net'],
+    // The guest's owners and modes are the host's. Several mounts below one share: without remap two
+    // files of different mounts could be taken for one.
+    ...['-fsdev', `local,id=share,path=${JAILED.share},security_model=passthrough,multidevs=remap`],
+    ...['-device', 'virtio-9p-device,fsdev=share,mount_tag=share'],
+    // A guest that ends stays until its last messages are read.
+    ...['-action', 'reboot=shutdown,shutdown=pause'],
+    ...['-sandbox', SANDBOX],
+  ];
+}
+
+function memoryObject(memoryMib: number, kind: QemuCommand['start']['kind']): string {
+  if (kind === 'cold') return `memory-backend-ram,id=memory,size=${memoryMib}M`;
+  const share = kind === 'template' ? 'on' : 'off';
+  const path = `/proc/self/fd/${JAIL_FD.memory}`;
+  return `memory-backend-file,id=memory,size=${memoryMib}M,mem-path=${path},share=${share}`;
+}
+
+function startArguments(accelerator: 'KVM' | 'TCG', start: QemuCommand['start']): string[] {
+  if (start.kind === 'restore') return ['-incoming', 'defer'];
+  return [
+    ...['-kernel', `${JAILED.guest}/vmlinux`, '-initrd', `${JAILED.guest}/initramfs`],
+    ...['-append', kernelCommandLine(accelerator, start.tscKhz)],
+  ];
+}
+
+/** Few sizes, so that pods share templates; what a pod may use is limited inside the guest. */
+const SMALL_SIZES_MIB = [128, 192, 256, 512];
+
+/** The size of VM that is started for a pod that needs `memoryMib`. */
+export function templateMemoryMib(memoryMib: number): number {
+  const small = SMALL_SIZES_MIB.find((size) => size >= memoryMib);
+  if (small !== undefined) return small;
+  let size = SMALL_SIZES_MIB.at(-1) ?? 512;
+  while (size < memoryMib) size *= 2;
+  return size;
+}

@@ -1,0 +1,405 @@
+import { execFile } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs';
+import { basename, delimiter, join } from 'node:path';
+import { promisify } from 'node:util';
+import { type Clock, systemClock } from '#base/clock.ts';
+import { errorText, type Log } from '#base/log.ts';
+import { listProcesses, readProcess, signalProcess } from '../../containerd-processes.ts';
+import { buildGuest, type GuestFiles, KERNEL_PACKAGE_DIR } from '../guest/build.ts';
+import { GuestConnection } from '../guest/connection.ts';
+import { findKernelPackage } from '../guest/kernel.ts';
+import type { Vm, Vmm, VmSpec } from '../machine.ts';
+import { chooseAccelerator } from './accelerator.ts';
+import { measureTscKhz, startJailed } from './jail.ts';
+import { qemuArguments, type QemuCommand, templateMemoryMib } from './qemu-command.ts';
+import {
+  holdQemu,
+  listVmDirs,
+  makeVmDir,
+  processStart,
+  type QemuProcess,
+  removeVmDir,
+  withQemuLog,
+} from './qemu-process.ts';
+import { createQemuVm, type QemuVm } from './qemu-vm.ts';
+import { openTemplates, setShareIgnored, type Template, type TemplateSize } from './templates.ts';
+
+const run = promisify(execFile);
+
+/** A cold boot takes 2 s emulated on an idle machine, a restore 0.1 s. */
+const BOOT_TIMEOUT_MS = 60_000;
+const RESTORE_TIMEOUT_MS = 15_000;
+/** A QEMU of an earlier life answers at once or not at all. */
+const REATTACH_TIMEOUT_MS = 5_000;
+/** Each VM runs as a user of its own, so that none can send signals to another. */
+const FIRST_UID = 1_879_048_192;
+const UIDS = 1 << 16;
+
+export type QemuConfig = {
+  /** VMs' folders, sockets and templates; goes with a reboot. */
+  stateDir: string;
+  /** Kernel, initramfs and what was found out about this machine. */
+  cacheDir: string;
+  log: Log;
+  signal: AbortSignal;
+  clock?: Clock;
+  /** For tests and measurements: `cold` never uses templates. */
+  start?: 'template' | 'cold';
+};
+
+/** What this host lacks for microVMs, each with the way out; none: it can run them. */
+export function missingForQemu(packageDir = KERNEL_PACKAGE_DIR): string[] {
+  const missing: string[] = [];
+  const need = (program: string, packageName: string): void => {
+    if (!findProgram(program))
+      missing.push(`no ${program} (./setup.sh, or apt-get install ${packageName})`);
+  };
+  if (process.platform !== 'linux' || process.arch !== 'x64')
+    return [`microVMs run on Linux on x86-64; this is ${process.platform} on ${process.arch}`];
+  if (process.getuid?.() !== 0) missing.push('no root rights (run as root, or with sudo)');
+  need('qemu-system-x86_64', 'qemu-system-x86');
+  need('musl-gcc', 'musl-tools');
+  need('dpkg-deb', 'dpkg');
+  need('xz', 'xz-utils');
+  need('lz4', 'lz4');
+  if (!existsSync('/dev/net/tun')) missing.push('no /dev/net/tun (modprobe tun)');
+  if (!findKernelPackage(packageDir))
+    missing.push(`no kernel package in ${packageDir} (./setup.sh fetches it)`);
+  return missing;
+}
+
+function findProgram(name: string): string | undefined {
+  const dirs = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/usr/bin'];
+  return dirs.map((dir) => join(dir, name)).find((file) => existsSync(file));
+}
+
+type Setting = {
+  config: QemuConfig;
+  clock: Clock;
+  files: GuestFiles;
+  qemu: string;
+  tscKhz: number;
+  accelerator: Vmm['accelerator'];
+  instance: Uint8Array;
+};
+
+/** What a VM's folder says about it. */
+type VmRecord = { spec: VmSpec; pid: number; started: string; startedBy: Vm['startedBy'] };
+
+/**
+ * QEMU's `microvm` machine as VMM. The first start on a machine builds the guest (5 s) and finds out
+ * whether KVM works (4 s at most). Fails with what is missing.
+ */
+export async function openQemu(config: QemuConfig): Promise<Vmm> {
+  const { stateDir, cacheDir, log, clock = systemClock } = config;
+  const missing = missingForQemu();
+  if (missing.length > 0) throw new Error(`microVMs cannot run here: ${missing.join('; ')}`);
+  mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+  mkdirSync(cacheDir, { recursive: true });
+  const files = await buildGuest(cacheDir);
+  const qemu = findProgram('qemu-system-x86_64') ?? '';
+  const version = (await run(qemu, ['--version'])).stdout.split('\n')[0] ?? '';
+  const setting: Setting = {
+    ...{ config, clock, files, qemu, instance: randomBytes(8) },
+    tscKhz: await measureTscKhz(files.jail),
+    accelerator: { kind: 'TCG', reason: '' },
+  };
+  const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  setting.accelerator = await chooseAccelerator({
+    ...{ cacheDir, log, key: `${bootId} ${files.hash} ${version}` },
+    boot: ({ signal }) => probeKvm(setting, signal),
+  });
+  const templates = openTemplates({
+    ...{ stateDir, jail: files.jail, log },
+    boot: (size) => bootTemplate(setting, size, config.signal),
+    discard: (qemuProcess) => discard(qemuProcess),
+  });
+  config.signal.addEventListener('abort', () => void templates.close(), { once: true });
+
+  async function start(spec: VmSpec, { signal }: { signal: AbortSignal }): Promise<Vm> {
+    const size = { memoryMib: templateMemoryMib(spec.memoryMib), vcpus: spec.vcpus };
+    if (config.start !== 'cold') {
+      try {
+        return await restore(setting, spec, size, await templates.get(size), signal);
+      } catch (error) {
+        signal.throwIfAborted();
+        log.warn('a microVM cannot be restored from a template; it boots cold', {
+          vm: spec.id,
+          error: errorText(error),
+        });
+      }
+    }
+    return bootCold(setting, spec, size, signal);
+  }
+
+  return {
+    name: `QEMU (${version.replace('QEMU emulator version ', '')})`,
+    accelerator: setting.accelerator,
+    start,
+    findAll: () => findAll(setting),
+  };
+}
+
+/* --- starting ----------------------------------------------------------------------------------- */
+
+const vmDirOf = (stateDir: string, id: string): string =>
+  join(stateDir, `vm-${createHash('sha256').update(id).digest('hex').slice(0, 16)}`);
+
+/** Shown in the process list; from it a VM is told from those of other runtimes. */
+const processName = (dir: string): string => `gantry-${basename(dir)}`;
+
+const uidOf = (dir: string): number =>
+  FIRST_UID + (Number.parseInt(basename(dir).slice(3, 11), 16) % UIDS);
+
+/** The cgroup.procs files of `path` in every hierarchy that has it. */
+function cgroupFiles(path: string): string[] {
+  if (path === '') return [];
+  const mount = '/sys/fs/cgroup';
+  const hierarchies = ['.', ...readdirSync(mount)];
+  return hierarchies
+    .filter((name) => existsSync(join(mount, name, 'cgroup.procs')))
+    .map((name) => join(mount, name, path, 'cgroup.procs'))
+    .filter((file) => existsSync(file));
+}
+
+type Launch = {
+  dir: string;
+  command: Omit<QemuCommand, 'name'>;
+  spec?: VmSpec;
+  template?: Template & { state: number };
+};
+
+/** Starts QEMU in its jail and takes hold of it. What it leaves on failure is removed. */
+async function launch(
+  setting: Setting,
+  options: Launch,
+  signal: AbortSignal,
+): Promise<QemuProcess> {
+  const { dir, command, spec, template } = options;
+  makeVmDir(dir);
+  const shareDir = spec?.shareDir ?? join(dir, 'share');
+  if (!spec) mkdirSync(shareDir, { recursive: true });
+  const name = processName(dir);
+  try {
+    const pid = await startJailed({
+      ...{ jail: setting.files.jail, vmDir: dir, shareDir, uid: uidOf(dir) },
+      filesDir: command.start.kind === 'restore' ? undefined : join(setting.files.kernel, '..'),
+      netnsPath: spec?.netnsPath,
+      interfaceName: spec?.interfaceName,
+      cgroupFiles: cgroupFiles(spec?.cgroupPath ?? ''),
+      newMemoryMib: command.start.kind === 'template' ? command.memoryMib : undefined,
+      memoryFd: template?.memory.fd,
+      stateFd: template?.state,
+      program: [setting.qemu, ...qemuArguments({ ...command, name })],
+    });
+    return await holdQemu({ dir, pid }, { clock: setting.clock, signal });
+  } catch (error) {
+    const told = withQemuLog(dir, error);
+    await killByName(name, setting.clock);
+    await removeVmDir(dir);
+    throw told;
+  }
+}
+
+/** By name: a process may run that nobody has noted yet. */
+async function killByName(name: string, clock: Clock): Promise<void> {
+  for (const { pid, command } of listProcesses()) {
+    if (!command[0]?.includes('qemu') || !command.includes(name)) continue;
+    signalProcess(pid, 'SIGKILL');
+    while (readProcess(pid)) await clock.sleep(5);
+  }
+}
+
+async function discard(qemuProcess: QemuProcess): Promise<void> {
+  await qemuProcess.kill('it was needed no longer');
+  qemuProcess.qmp.close();
+  await qemuProcess.ended;
+  await removeVmDir(qemuProcess.dir);
+}
+
+/** Waits for the agent, then gives the VM; a guest that does not answer is ended and shown. */
+async function welcome(
+  setting: Setting,
+  qemuProcess: QemuProcess,
+  spec: VmSpec,
+  startedBy: Vm['startedBy'],
+  signal: AbortSignal,
+): Promise<QemuVm> {
+  const { clock, instance, config } = setting;
+  const vm = createQemuVm({
+    ...{ process: qemuProcess, spec, startedBy, luns: [], instance, clock, log: config.log },
+  });
+  try {
+    await vm.connection.welcomed({ signal });
+    return vm;
+  } catch (error) {
+    const kernelLog = (await qemuProcess.kernelLog()).trim().split('\n').slice(-10).join('\n');
+    await vm.stop({ graceMs: 0 });
+    if (signal.aborted) throw signal.reason;
+    throw new Error(`the guest's agent does not answer; its kernel's last words: ${kernelLog}`, {
+      cause: error,
+    });
+  }
+}
+
+function note(dir: string, vm: Vm): void {
+  const { spec, pid, startedBy } = vm;
+  const record: VmRecord = { spec, pid, startedBy, started: processStart(pid) ?? '' };
+  writeFileSync(join(dir, 'vm.json'), JSON.stringify(record), { mode: 0o600 });
+}
+
+async function bootCold(
+  setting: Setting,
+  spec: VmSpec,
+  size: TemplateSize,
+  parent: AbortSignal,
+): Promise<Vm> {
+  const signal = AbortSignal.any([parent, AbortSignal.timeout(BOOT_TIMEOUT_MS)]);
+  const { tscKhz, config, accelerator } = setting;
+  const dir = vmDirOf(config.stateDir, spec.id);
+  const command = {
+    ...size,
+    accelerator: accelerator.kind,
+    start: { kind: 'cold', tscKhz },
+  } as const;
+  const qemuProcess = await launch(setting, { dir, command, spec }, signal);
+  const vm = await welcome(setting, qemuProcess, spec, 'cold boot', signal);
+  note(dir, vm);
+  return vm;
+}
+
+async function restore(
+  setting: Setting,
+  spec: VmSpec,
+  size: TemplateSize,
+  template: Template,
+  parent: AbortSignal,
+): Promise<Vm> {
+  const signal = AbortSignal.any([parent, AbortSignal.timeout(RESTORE_TIMEOUT_MS)]);
+  const { config, accelerator } = setting;
+  const dir = vmDirOf(config.stateDir, spec.id);
+  const command = { ...size, accelerator: accelerator.kind, start: { kind: 'restore' } } as const;
+  const state = openSync(template.stateFile, 'r');
+  let qemuProcess: QemuProcess;
+  try {
+    const options = { dir, command, spec, template: { ...template, state } };
+    qemuProcess = await launch(setting, options, signal);
+  } finally {
+    closeSync(state);
+  }
+  try {
+    const resumed = qemuProcess.qmp.event(({ event }) => event === 'RESUME', { signal });
+    resumed.catch(() => {}); // awaited below, unless QEMU refuses
+    await setShareIgnored(qemuProcess.qmp, true);
+    await qemuProcess.qmp.execute('migrate-incoming', { uri: 'fd:4' });
+    await resumed;
+  } catch (error) {
+    const told = withQemuLog(dir, error);
+    await discard(qemuProcess);
+    throw told;
+  }
+  const vm = await welcome(setting, qemuProcess, spec, 'template', signal);
+  note(dir, vm);
+  return vm;
+}
+
+/** Boots a guest without a pod until its agent has answered, and lets go of it again. */
+async function bootAlone(
+  setting: Setting,
+  command: Omit<QemuCommand, 'name'>,
+  signal: AbortSignal,
+): Promise<QemuProcess> {
+  const dir = join(setting.config.stateDir, `vm-${randomBytes(8).toString('hex')}`);
+  const qemuProcess = await launch(setting, { dir, command }, signal);
+  const end = new AbortController();
+  const { clock, config, instance } = setting;
+  const connection = new GuestConnection({
+    ...{ clock, log: config.log, instance, entropy: randomBytes, signal: end.signal },
+    open: () => qemuProcess.openAgent(),
+    onViolation: (error) => void qemuProcess.kill(error.message),
+  });
+  try {
+    const gone = qemuProcess.ended.then(({ reason }) => Promise.reject(new Error(reason)));
+    await Promise.race([connection.welcomed({ signal }), gone]);
+    return qemuProcess;
+  } catch (error) {
+    await discard(qemuProcess);
+    throw error;
+  } finally {
+    end.abort(new Error('the guest has answered'));
+    await connection.done;
+  }
+}
+
+async function probeKvm(setting: Setting, signal: AbortSignal): Promise<void> {
+  const size = { memoryMib: 256, vcpus: 1 };
+  const start = { kind: 'cold', tscKhz: setting.tscKhz } as const;
+  const command = { ...size, start, accelerator: 'KVM' } as const;
+  await discard(await bootAlone(setting, command, signal));
+}
+
+function bootTemplate(
+  setting: Setting,
+  size: TemplateSize,
+  parent: AbortSignal,
+): Promise<QemuProcess> {
+  const signal = AbortSignal.any([parent, AbortSignal.timeout(BOOT_TIMEOUT_MS)]);
+  const { tscKhz, accelerator } = setting;
+  const start = { kind: 'template', tscKhz } as const;
+  return bootAlone(setting, { ...size, accelerator: accelerator.kind, start }, signal);
+}
+
+/* --- finding ------------------------------------------------------------------------------------ */
+
+async function findAll(setting: Setting): Promise<Vm[]> {
+  const found = await Promise.all(
+    listVmDirs(setting.config.stateDir).map((dir) => findOne(setting, dir)),
+  );
+  return found.filter((vm) => vm !== undefined);
+}
+
+/** The VM of a folder; what no longer runs, or was cut off in starting, is removed. */
+async function findOne(setting: Setting, dir: string): Promise<Vm | undefined> {
+  const { clock, config, instance } = setting;
+  const { log } = config;
+  const record = readRecord(dir);
+  try {
+    if (!record || processStart(record.pid) !== record.started) throw new Error('it ended');
+    const signal = AbortSignal.timeout(REATTACH_TIMEOUT_MS);
+    const qemuProcess = await holdQemu({ dir, pid: record.pid }, { clock, signal });
+    const luns = await findLuns(qemuProcess);
+    return createQemuVm({ process: qemuProcess, ...record, luns, instance, clock, log });
+  } catch (error) {
+    log.info('removing what is left of a VM', { vm: record?.spec.id, why: errorText(error) });
+    await killByName(processName(dir), clock);
+    await removeVmDir(dir);
+    return undefined;
+  }
+}
+
+function readRecord(dir: string): VmRecord | undefined {
+  try {
+    return JSON.parse(readFileSync(join(dir, 'vm.json'), 'utf8')) as VmRecord;
+  } catch {
+    return undefined; // it was cut off before it had answered
+  }
+}
+
+async function findLuns({ qmp }: QemuProcess): Promise<number[]> {
+  const nodes = (await qmp.execute('query-named-block-nodes', { flat: true })) as {
+    'node-name'?: string;
+  }[];
+  return nodes.flatMap((node) => {
+    const match = /^disk(\d+)$/.exec(node['node-name'] ?? '');
+    return match ? [Number(match[1])] : [];
+  });
+}
