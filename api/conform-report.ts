@@ -22,7 +22,11 @@ export class Report {
   count = 0;
   readonly #findings: Finding[] = [];
 
-  constructor(normalize: boolean, prune: boolean) {
+  readonly #restores: boolean;
+
+  /** `restores`: values come out of a strategic patch, whose reader has words of its own. */
+  constructor(normalize: boolean, prune: boolean, restores = false) {
+    this.#restores = restores;
     this.normalize = normalize;
     this.prune = prune;
   }
@@ -33,6 +37,7 @@ export class Report {
 
   /** `value` cannot be `type`, a type as upstream's decoder prints it. */
   mismatch(value: unknown, type: string): void {
+    if (this.#restores) return this.refuse(unrestorable(value, type));
     const isWholeNumberWanted = type === 'int32' || type === 'int64';
     const found = isNumber(value) && isWholeNumberWanted ? `number ${value}` : describe(value);
     this.#add({
@@ -84,6 +89,23 @@ export class Report {
     }
     return { unknown, typeErrors };
   }
+}
+
+/** Source: apimachinery runtime.DefaultUnstructuredConverter. */
+function unrestorable(value: unknown, type: string): string {
+  const kind = goKind(value);
+  if (type.startsWith('[]')) return `cannot restore slice from ${kind}`;
+  if (type.startsWith('map[')) return `cannot restore map from ${kind}`;
+  if (type.includes('.')) return `cannot restore struct from: ${kind}`;
+  return `unrecognized type: ${type}`;
+}
+
+function goKind(value: unknown): string {
+  if (Array.isArray(value)) return 'slice';
+  if (typeof value === 'boolean') return 'bool';
+  if (typeof value === 'number') return Number.isInteger(value) ? 'int64' : 'float64';
+  if (typeof value === 'bigint') return 'int64';
+  return typeof value === 'object' ? 'map' : typeof value;
 }
 
 const join = (before: string, after: string): string =>

@@ -18,6 +18,8 @@ export type ConformOptions = {
   normalize?: boolean;
   /** Default true: unknown fields are removed. */
   prune?: boolean;
+  /** Words of type errors: of the JSON decoder (default), or of what reads strategic patches. */
+  words?: 'json' | 'restore';
 };
 
 /**
@@ -28,10 +30,10 @@ export function conform(
   object: unknown,
   schema: Schema,
   definitions: Definitions,
-  { normalize = true, prune = true }: ConformOptions = {},
+  { normalize = true, prune = true, words = 'json' }: ConformOptions = {},
 ): Conformance {
   if (schema.custom) return conformCustom(object, schema.custom, definitions, { normalize, prune });
-  const report = new Report(normalize, prune);
+  const report = new Report(normalize, prune, words === 'restore');
   const check = compile(schema, definitions);
   check(object, report);
   return report.result();

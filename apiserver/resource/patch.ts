@@ -100,7 +100,9 @@ export function applyPatched(
     const type = `${String(patched['apiVersion'])}, Kind=${String(patched['kind'])}`;
     throw undecodable(shown, `the patch may not change the type to ${type}`);
   }
-  const { unknown, typeErrors } = conform(patched, schema, definitions);
+  const { unknown, typeErrors } = conform(patched, schema, definitions, {
+    words: patch.type === 'strategic' ? 'restore' : 'json',
+  });
   const [typeError] = typeErrors;
   if (typeError !== undefined) throw undecodable(shown, typeError);
   const faults = strictFaults([...patch.unknown, ...unknown.sort()], patch.duplicates);
