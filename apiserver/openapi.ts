@@ -36,8 +36,9 @@ export type OpenApiOptions = {
 };
 
 /** Asked for with an at sign, which is no legal media type, and answered with a dot. */
-const ASKED_PROTOBUF = /application\/com\.github\.proto-openapi\.spec\.v2[.@]v1\.0\+protobuf/;
-const ANSWERED_PROTOBUF = 'application/com.github.proto-openapi.spec.v2.v1.0+protobuf';
+export const ASKED_PROTOBUF =
+  /application\/com\.github\.proto-openapi\.spec\.v2[.@]v1\.0\+protobuf/;
+export const ANSWERED_PROTOBUF = 'application/com.github.proto-openapi.spec.v2.v1.0+protobuf';
 const META = 'io.k8s.apimachinery.pkg.apis.meta.v1';
 const MEDIA_TYPES = ['application/json', 'application/yaml'];
 

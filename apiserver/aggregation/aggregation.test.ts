@@ -11,6 +11,16 @@ import { startTestServer, type TestServer } from '#apiserver/testing.ts';
 const GROUP = 'toys.example.com';
 const SERVICES = '/apis/apiregistration.k8s.io/v1/apiservices';
 
+const OPENAPI_2 = {
+  swagger: '2.0',
+  paths: {
+    [`/apis/${GROUP}/v1/bears`]: {
+      get: { responses: { 200: { schema: { $ref: '#/definitions/com.example.Bear' } } } },
+    },
+    '/api/v1/pods': {},
+  },
+  definitions: { 'com.example.Bear': { type: 'object' } },
+};
 const RESOURCES = {
   kind: 'APIResourceList',
   apiVersion: 'v1',
@@ -65,6 +75,7 @@ async function startExtension(frontProxyCaPem: string) {
     if (broken) return json(500, {});
     if (url === `/apis/${GROUP}/v1`) return json(200, RESOURCES);
     if (url.startsWith('/openapi/v3/')) return json(200, { openapi: '3.0.0' });
+    if (url === '/openapi/v2') return json(200, OPENAPI_2);
     if (url.includes('watch=true')) {
       response.writeHead(200, { 'content-type': 'application/json' });
       response.write('{"type":"ADDED"}\n');
@@ -324,6 +335,17 @@ test('discovery has the group at its rank', async () => {
     'if-none-match': first.headers['etag'] ?? '',
   });
   assert.equal(again.code, 304);
+});
+
+test('OpenAPI v2 has the paths and types of the group', async () => {
+  const get = async (accept: string) => server.call('GET', '/openapi/v2', undefined, { accept });
+  const merged = await get('application/json');
+  const { paths, definitions } = JSON.parse(merged.text);
+  assert.ok(paths[`/apis/${GROUP}/v1/bears`] && paths['/api/v1/pods']);
+  assert.ok(definitions['com.example.Bear'] && definitions['io.k8s.api.core.v1.Pod']);
+  const binary = await get('application/com.github.proto-openapi.spec.v2@v1.0+protobuf');
+  assert.match(binary.headers['content-type'] ?? '', /protobuf/);
+  assert.ok(binary.text.includes('com.example.Bear'));
 });
 
 test('OpenAPI v3 names the group’s document, which comes from its server', async () => {

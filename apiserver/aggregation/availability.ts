@@ -1,5 +1,6 @@
 import { isStatusError } from '#api/status.ts';
 import type { APIService } from '#api/types.ts';
+import { openApiOf } from '#apiserver/aggregation/merge-openapi.ts';
 import type { Clock } from '#base/clock.ts';
 import { errorText } from '#base/log.ts';
 import type { Random } from '#base/random.ts';
@@ -163,7 +164,12 @@ async function check(context: KeeperContext, remote: RemoteService): Promise<Ava
       const { status, body } = await ask(context, remote, path);
       if (status < 200 || status >= 300) throw new Error(`bad status from ${url}: ${status}`);
       const openApi = await ask(context, remote, `/openapi/v3${path}`).catch(() => undefined);
-      context.catalog.set(remote, readResources(body), openApi?.status === 200);
+      const older = await ask(context, remote, '/openapi/v2').catch(() => undefined);
+      context.catalog.set(remote, {
+        resources: readResources(body),
+        hasOpenApi: openApi?.status === 200,
+        openApi2: older?.status === 200 ? openApiOf(older.body, path) : undefined,
+      });
       return PASSED;
     } catch (error) {
       context.signal.throwIfAborted();

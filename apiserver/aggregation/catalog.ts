@@ -1,3 +1,4 @@
+import type { OpenApi2 } from '#apiserver/aggregation/merge-openapi.ts';
 import type { AggregatedGroup } from '#apiserver/discovery.ts';
 import type { RemoteService } from '#apiserver/aggregation/remote-services.ts';
 
@@ -16,27 +17,37 @@ export type ResourceEntry = {
 
 /** What registered servers have said that they serve; kept while they cannot be asked. */
 export type Catalog = {
-  set(remote: RemoteService, resources: readonly ResourceEntry[], hasOpenApi: boolean): void;
+  set(remote: RemoteService, said: Said): void;
   hasOpenApi(remote: RemoteService): boolean;
+  /** What OpenAPI 2.0 says about its group version. */
+  openApi2(remote: RemoteService): OpenApi2 | undefined;
   /** Rises with every change. */
   generation(): number;
   /** A version of a group as aggregated discovery shows it. */
   describe(remote: RemoteService): AggregatedGroup['versions'][number];
 };
 
-type Known = { text: string; resources: readonly ResourceEntry[]; hasOpenApi: boolean };
+/** What a server answered when it was last asked. */
+export type Said = {
+  resources: readonly ResourceEntry[];
+  /** It serves OpenAPI 3. */
+  hasOpenApi: boolean;
+  openApi2: OpenApi2 | undefined;
+};
+type Known = Said & { text: string };
 
 export function createCatalog(): Catalog {
   const known = new Map<string, Known>();
   let generation = 0;
   return {
-    set({ name }, resources, hasOpenApi) {
-      const text = JSON.stringify([resources, hasOpenApi]);
+    set({ name }, said) {
+      const text = JSON.stringify(said);
       if (known.get(name)?.text === text) return;
-      known.set(name, { text, resources, hasOpenApi });
+      known.set(name, { ...said, text });
       generation++;
     },
     hasOpenApi: ({ name }) => known.get(name)?.hasOpenApi ?? false,
+    openApi2: ({ name }) => known.get(name)?.openApi2,
     generation: () => generation,
     describe(remote) {
       const resources = known.get(remote.name)?.resources ?? [];

@@ -5,10 +5,13 @@ import {
   mergeGroups,
   type PlainGroup,
 } from '#apiserver/aggregation/merge-discovery.ts';
+import { type OpenApi2, mergeOpenApi2 } from '#apiserver/aggregation/merge-openapi.ts';
 import type { RemoteProxy } from '#apiserver/aggregation/proxy.ts';
 import { unavailable } from '#apiserver/aggregation/proxy.ts';
 import type { RemoteService, RemoteServices } from '#apiserver/aggregation/remote-services.ts';
 import type { AggregatedGroup } from '#apiserver/discovery.ts';
+import { encodeOpenApi2 } from '#apiserver/openapi-protobuf.ts';
+import { ANSWERED_PROTOBUF, ASKED_PROTOBUF } from '#apiserver/openapi.ts';
 import type { ServerResponse } from '#apiserver/request.ts';
 import { answerObject } from '#apiserver/resource/answer.ts';
 import type { RouteHandler } from '#apiserver/router.ts';
@@ -36,6 +39,7 @@ export function aggregationRoutes(options: {
   own: RouteHandler;
 }): RouteHandler {
   const { remotes, catalog, proxy, own } = options;
+  const openApi2 = createOpenApi2Merge();
   return (info, request, user) => {
     const all = remotes.all();
     if (all.length === 0) return null;
@@ -44,16 +48,56 @@ export function aggregationRoutes(options: {
     if (remote) return remote.available ? proxy.forward(remote, request, user) : unavailable();
     const path = info.path.replace(/\/$/, '');
     const group = /^\/apis\/([^/]+)$/.exec(path)?.[1];
-    const concerns = path === '/apis' || path === '/openapi/v3' || group !== undefined;
+    const concerns = OURS.includes(path) || group !== undefined;
     if (!concerns || (info.method !== 'GET' && info.method !== 'HEAD')) return null;
     if (group !== undefined && !all.some((one) => one.group === group)) return null;
-    const answer = own(info, { ...request, headers: withoutCondition(request.headers) }, user);
+    const isBinary = path === '/openapi/v2' && ASKED_PROTOBUF.test(request.headers['accept'] ?? '');
+    const headers = withoutCondition(request.headers);
+    const plain = isBinary ? { ...headers, accept: 'application/json' } : headers;
+    const answer = own(info, { ...request, headers: plain }, user);
     return Promise.resolve(answer).then((response) => {
-      const merged = mergeAnswer(response, { path, group, all, catalog });
+      const merged =
+        path === '/openapi/v2'
+          ? openApi2(response, { all, catalog, isBinary })
+          : mergeAnswer(response, { path, group, all, catalog });
       return matchTag(merged, request.headers['if-none-match']);
     });
   };
 }
+
+/** Documents of this server that say something about all groups. */
+const OURS: readonly string[] = ['/apis', '/openapi/v2', '/openapi/v3'];
+
+/**
+ * The document is megabytes large, so what came of one of ours and theirs is kept until either
+ * changes: one in each form.
+ */
+function createOpenApi2Merge() {
+  const kept = new Map<boolean, { key: string; response: ServerResponse }>();
+  return (
+    response: ServerResponse | null,
+    how: { all: readonly RemoteService[]; catalog: Catalog; isBinary: boolean },
+  ): ServerResponse => {
+    const { all, catalog, isBinary } = how;
+    const available = all.filter((one) => one.available);
+    const names = available.map(({ name }) => name).join(' ');
+    const key = `${response?.headers['etag']} ${catalog.generation()} ${names}`;
+    const known = kept.get(isBinary);
+    if (known?.key === key) return known.response;
+    const document = (response ? readDocument(response) : {}) as OpenApi2;
+    const others = available.flatMap((one) => catalog.openApi2(one) ?? []);
+    mergeOpenApi2(document, others);
+    const body = isBinary ? encodeOpenApi2(document) : Buffer.from(JSON.stringify(document));
+    const type = isBinary ? { 'content-type': ANSWERED_PROTOBUF } : {};
+    const headers = { ...response?.headers, ...type, etag: tagOf(body) };
+    const merged = { status: 200, headers, body };
+    kept.set(isBinary, { key, response: merged });
+    return merged;
+  };
+}
+
+const tagOf = (body: Uint8Array): string =>
+  `"${createHash('sha512').update(body).digest('hex').toUpperCase()}"`;
 
 /** The client's tag is that of the merged document, which the server's own never has. */
 const withoutCondition = (headers: Readonly<Record<string, string | undefined>>) => ({
@@ -97,9 +141,7 @@ function mergeAnswer(
   } else document['groups'] = mergeGroups(document['groups'] as PlainGroup[], all);
   const body = Buffer.from(JSON.stringify(document));
   const headers = { ...response?.headers };
-  if (headers['etag']) {
-    headers['etag'] = `"${createHash('sha512').update(body).digest('hex').toUpperCase()}"`;
-  }
+  if (headers['etag']) headers['etag'] = tagOf(body);
   return { status: 200, headers, body };
 }
 
