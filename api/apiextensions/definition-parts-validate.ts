@@ -1,9 +1,9 @@
+import { conversionCaProblem } from '#api/apiextensions/conversion-ca.ts';
 import { fieldAt } from '#api/apiextensions/schema-path.ts';
 import type {
   ColumnDefinition,
   CustomResourceDefinition,
   DefinitionNames,
-  DefinitionSpec,
   DefinitionVersion,
   SchemaProps,
   WebhookClientConfig,
@@ -144,9 +144,10 @@ const REVIEW_VERSIONS = ['v1', 'v1beta1'];
 
 export function checkConversion(
   errors: Errors,
-  { conversion }: DefinitionSpec,
+  object: CustomResourceDefinition,
   old: CustomResourceDefinition | undefined,
 ): void {
+  const { conversion } = object.spec;
   if (!conversion) return;
   const path = 'spec.conversion';
   checkRequiredEnum(errors, `${path}.strategy`, conversion.strategy, ['None', 'Webhook']);
@@ -162,6 +163,11 @@ export function checkConversion(
   const at = `${path}.webhookClientConfig`;
   if (!clientConfig) errors.push(required(at, 'required when strategy is set to Webhook'));
   else checkClientConfig(errors, at, clientConfig);
+  const problem = old && !conversionCaProblem(old) ? conversionCaProblem(object) : '';
+  if (problem) {
+    const text = `unable to load root certificates: ${problem}`;
+    errors.push(invalid(`${at}.caBundle`, clientConfig?.caBundle, text));
+  }
   const known = old?.spec.conversion?.webhook?.conversionReviewVersions ?? [];
   const mustKnow = known.length === 0 || known.some((one) => REVIEW_VERSIONS.includes(one));
   checkReviewVersions(

@@ -1,3 +1,4 @@
+import { conversionCaProblem } from '#api/apiextensions/conversion-ca.ts';
 import { setCondition } from '#api/apiextensions/definition-defaults.ts';
 import type {
   CustomResourceDefinition,
@@ -24,7 +25,13 @@ export function planDefinitionStatus(
   status.acceptedNames = names.accepted;
   setCondition(planned, now, names.condition);
   if (!isTrue(definition, 'Established')) {
-    setCondition(planned, now, establishment(names.condition.status === 'True'));
+    setCondition(
+      planned,
+      now,
+      conversionCaProblem(definition)
+        ? UNTRUSTED
+        : establishment(names.condition.status === 'True'),
+    );
   }
   const approval = approvalOf(definition);
   if (approval) {
@@ -44,6 +51,13 @@ const APPROVAL_REASONS = {
   approved: 'ApprovedAnnotation',
   bypassed: 'UnapprovedAnnotation',
 } as const;
+
+const UNTRUSTED: DefinitionCondition = {
+  type: 'Established',
+  status: 'False',
+  reason: 'InvalidCABundle',
+  message: 'The conversion webhook CABundle is invalid',
+};
 
 const establishment = (accepted: boolean): DefinitionCondition =>
   accepted

@@ -149,7 +149,7 @@ function checkSpec(
       errors.push(invalid('spec.selectableFields', '', text));
     }
   }
-  checkConversion(errors, spec, old);
+  checkConversion(errors, object, old);
 }
 
 function checkGroup(errors: Errors, group: string): void {
