@@ -1,3 +1,5 @@
+import type { ValidatingAdmissionPolicy } from '#api/admissionregistration/validating-admission-policy.ts';
+import type { CustomResourceDefinition } from '#api/apiextensions/definition-types.ts';
 import type { Resource } from '#client/api.ts';
 import type {
   CertificateSigningRequest,
@@ -187,6 +189,19 @@ export const clusterRoleBindings = clusterWide<ClusterRoleBinding>(
   'v1',
   'clusterrolebindings',
   'ClusterRoleBinding',
+);
+
+export const customResourceDefinitions = clusterWide<CustomResourceDefinition>(
+  'apiextensions.k8s.io',
+  'v1',
+  'customresourcedefinitions',
+  'CustomResourceDefinition',
+);
+export const validatingAdmissionPolicies = clusterWide<ValidatingAdmissionPolicy>(
+  'admissionregistration.k8s.io',
+  'v1',
+  'validatingadmissionpolicies',
+  'ValidatingAdmissionPolicy',
 );
 
 /** Declares a resource found by discovery, whose type nobody knows. */

@@ -31,6 +31,7 @@ import { taintEvictionController } from '#controllers/taint-eviction-controller.
 import { tokenCleanerController } from '#controllers/token-cleaner-controller.ts';
 import { ttlAfterFinishedController } from '#controllers/ttl-after-finished-controller.ts';
 import { volumeExpandController } from '#controllers/volume-expand-controller.ts';
+import { validatingAdmissionPolicyStatusController } from '#controllers/validatingadmissionpolicy-status-controller.ts';
 import {
   claimProtectionController,
   volumeProtectionController,
@@ -63,6 +64,7 @@ export const controllers: readonly ControllerDefinition[] = [
   disruptionController,
   resourceQuotaController,
   clusterRoleAggregationController,
+  validatingAdmissionPolicyStatusController,
   persistentVolumeBinderController,
   attachDetachController,
   volumeExpandController,

@@ -26,6 +26,8 @@ export type PolicyScope = {
   /** The policy names a kind of parameters. */
   params: boolean;
   authorizer: boolean;
+  /** What is known of the object; default: anything. */
+  object?: CelType;
   /** Expressions construct patches: Object{…}, JSONPatch{…}. */
   patches?: boolean;
   /** Types of the policy's variables that came before; null: it has none. */
@@ -109,8 +111,8 @@ const patchTypes: StructTypes = {
 
 function variablesOf(scope: PolicyScope): Record<string, CelType> {
   return {
-    object: any,
-    oldObject: any,
+    object: scope.object ?? any,
+    oldObject: scope.object ?? any,
     namespaceObject: namespaceType,
     request: requestType,
     ...(scope.params ? { params: any } : {}),
