@@ -23,10 +23,13 @@ export type AdmissionRequest = {
   /** Rules add texts that the client receives as HTTP Warning headers. */
   warnings: string[];
   /** Adds to the request's audit record; absent where none is kept. */
-  annotate?: ((key: string, value: string) => void) | undefined;
+  annotate?: Annotate | undefined;
   /** Set by mutating rules that other rules' changes concern; see apiserver/reinvocation.ts. */
   reinvocation?: Reinvocation;
 };
+
+/** `level` Request: too much for records that are to hold no more than metadata. */
+export type Annotate = (key: string, value: string, level?: 'Request') => void;
 
 export type AdmissionContext = {
   /** As it is at this moment: custom kinds come and go. */

@@ -1,6 +1,7 @@
 import type { Status } from '#api/status.ts';
 import { isStatusError } from '#api/status.ts';
 import { parseYaml } from '#api/yaml.ts';
+import type { Annotate } from '#apiserver/admission-rule.ts';
 import type { Clock } from '#base/clock.ts';
 import type { AuditSink } from '#apiserver/audit-log.ts';
 import type { AuditOrder, AuditPolicy, AuditStage } from '#apiserver/audit-policy.ts';
@@ -41,11 +42,9 @@ const records = new WeakMap<ServerRequest, AuditRecord>();
 export const recordOf = (request: ServerRequest): AuditRecord | undefined => records.get(request);
 
 /** Adds to a request's record, if one is kept: for what lies deeper than the pipeline. */
-export function annotatorOf(
-  request: ServerRequest,
-): ((key: string, value: string) => void) | undefined {
+export function annotatorOf(request: ServerRequest): Annotate | undefined {
   const record = records.get(request);
-  return record && ((key, value) => record.annotate(key, value));
+  return record && ((key, value, level) => record.annotate(key, value, level));
 }
 
 type AnyObject = { [member: string]: unknown };
@@ -96,7 +95,8 @@ export class AuditRecord {
     this.#event['impersonatedUser'] = userOf(user);
   }
 
-  annotate(key: string, value: string): void {
+  annotate(key: string, value: string, level?: 'Request'): void {
+    if (level === 'Request' && this.#order.level === 'Metadata') return;
     this.#annotations[key] ??= value;
   }
 

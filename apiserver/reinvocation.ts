@@ -9,6 +9,11 @@ export class Reinvocation {
   #due = new Set<string>();
   #seen: string | null = null;
 
+  /** 0, or 1 in the second round. */
+  get round(): number {
+    return this.#round - 1;
+  }
+
   /** Whether one may be called in this round. */
   mayCall(id: string): boolean {
     return this.#round === 1 || this.#due.has(id);

@@ -63,26 +63,50 @@ async function call(
 ): Promise<boolean> {
   try {
     const response = await askWebhook(hook, matched, request, context, true);
-    return applyPatch(hook, matched, request, context, response);
+    const changed = applyPatch(hook, matched, request, context, response);
+    if (!response.patch) note(hook, request, { mutated: false });
+    return changed;
   } catch (error) {
     if (isStatusError(error) || !(error instanceof CallFailed)) throw error;
     if (hook.hook.failurePolicy !== 'Ignore') throw callError(error.message);
-    const key = `failed-open.mutation.webhook.admission.k8s.io/round_0_index_${hook.index}`;
+    const key = `failed-open.mutation.${placeOf(hook, request)}`;
+    note(hook, request, { mutated: false });
     request.annotate?.(key, hook.hook.name);
     return false;
   }
 }
 
+const placeOf = ({ index }: Hook, { reinvocation }: AdmissionRequest): string =>
+  `webhook.admission.k8s.io/round_${reinvocation?.round ?? 0}_index_${index}`;
+
+/** What a webhook did, for the audit log; the patch itself where bodies are recorded, too. */
+function note(
+  hook: Hook,
+  request: AdmissionRequest,
+  { mutated, patch }: { mutated: boolean; patch?: readonly unknown[] },
+): void {
+  const who = { configuration: hook.configuration, webhook: hook.hook.name };
+  const place = placeOf(hook, request);
+  request.annotate?.(`mutation.${place}`, JSON.stringify({ ...who, mutated }));
+  if (!patch) return;
+  const text = JSON.stringify({ ...who, patch, patchType: 'JSONPatch' });
+  request.annotate?.(`patch.${place}`, text, 'Request');
+}
+
 function applyPatch(
-  { hook }: Hook,
+  by: Hook,
   matched: Kind,
   request: AdmissionRequest,
   context: AdmissionContext,
   response: ReviewResponse,
 ): boolean {
   if (!response.patch) return false;
+  const { hook } = by;
   const operations = readPatch(hook.name, response.patch);
-  if (operations.length === 0) return false;
+  if (operations.length === 0) {
+    note(by, request, { mutated: false });
+    return false;
+  }
   const current = asKind(request.object, request.kind, matched);
   if (!current) {
     const why = `admission webhook "${hook.name}" attempted to modify the object, which is not supported for this operation`;
@@ -97,7 +121,9 @@ function applyPatch(
     context,
     asKind(patched(current, operations), matched, request.kind) as KubeObject,
   );
-  return JSON.stringify(request.object) !== before;
+  const mutated = JSON.stringify(request.object) !== before;
+  note(by, request, { mutated, patch: operations });
+  return mutated;
 }
 
 function readPatch(name: string, patch: string): unknown[] {

@@ -62,8 +62,9 @@ function checkPod(request: AdmissionRequest, context: AdmissionContext): void {
   const pod = request.object as Pod;
   const old = request.oldObject as Pod | null;
   if (old && !mattersForSecurity(pod, old)) return;
-  const { enforce, warn } = policyOf(labelsOf(request, context));
+  const { enforce, audit, warn } = policyOf(labelsOf(request, context));
   request.annotate?.('pod-security.kubernetes.io/enforce-policy', levelText(enforce));
+  noteViolations(request, pod, audit);
   const violations = violationsOf(pod, enforce);
   if (violations.length > 0) {
     const level = levelText(enforce);
@@ -97,14 +98,27 @@ function checkTemplate(
   for (const field of path) template = (template as Record<string, unknown> | undefined)?.[field];
   const subject = template as Subject | undefined;
   if (!subject?.spec?.containers) return;
-  addWarning(request, subject, policyOf(labelsOf(request, context)).warn);
+  const { audit, warn } = policyOf(labelsOf(request, context));
+  noteViolations(request, subject, audit);
+  addWarning(request, subject, warn);
+}
+
+/** What a level would have against a pod; '' for nothing. */
+function objectionOf(subject: Subject, level: LevelVersion): string {
+  const violations = violationsOf(subject, level);
+  if (violations.length === 0) return '';
+  const text = `would violate PodSecurity ${JSON.stringify(levelText(level))}`;
+  return `${text}: ${violationText(violations)}`;
 }
 
 function addWarning(request: AdmissionRequest, subject: Subject, level: LevelVersion): void {
-  const violations = violationsOf(subject, level);
-  if (violations.length === 0) return;
-  const text = `would violate PodSecurity ${JSON.stringify(levelText(level))}`;
-  request.warnings.push(`${text}: ${violationText(violations)}`);
+  const objection = objectionOf(subject, level);
+  if (objection) request.warnings.push(objection);
+}
+
+function noteViolations(request: AdmissionRequest, subject: Subject, level: LevelVersion): void {
+  const objection = request.annotate ? objectionOf(subject, level) : '';
+  if (objection) request.annotate?.('pod-security.kubernetes.io/audit-violations', objection);
 }
 
 function checkNamespace(request: AdmissionRequest, context: AdmissionContext): void {

@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import https from 'node:https';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
+import { until } from '#base/testing.ts';
 import { createCa, issueCertificate } from '#base/x509.ts';
 import { defaultAddress } from '#apiserver/addresses.ts';
 import { startTestServer, type TestAnswer, type TestServer } from '#apiserver/testing.ts';
@@ -24,6 +28,8 @@ type Review = {
 type Reply = Record<string, unknown>;
 
 let server: TestServer;
+/** Of the audit log. */
+let directory: string;
 let hooks: https.Server;
 let caBundle: string;
 let port: number;
@@ -31,7 +37,16 @@ let seen: { path: string; review: Review }[] = [];
 let replies: Record<string, (review: Review) => Reply | number | null> = {};
 
 before(async () => {
-  server = await startTestServer();
+  directory = mkdtempSync(join(tmpdir(), 'gantry-webhooks-'));
+  const auditPolicyFile = join(directory, 'policy.yaml');
+  writeFileSync(
+    auditPolicyFile,
+    'apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Request, resources: [{group: "", resources: [configmaps]}]}, {level: None}]\n',
+  );
+  server = await startTestServer({
+    auditPolicyFile,
+    auditLog: { path: join(directory, 'audit.log') },
+  });
   const now = Date.now();
   const validity = { notBeforeMs: now - 60_000, notAfterMs: now + 3_600_000 };
   const ca = await createCa({ commonName: 'hooks-ca', validity });
@@ -69,6 +84,7 @@ after(async () => {
   hooks.closeAllConnections();
   hooks.close();
   await server.close();
+  rmSync(directory, { recursive: true });
 });
 
 const GROUP = '/apis/admissionregistration.k8s.io/v1';
@@ -291,4 +307,32 @@ test('configurations of webhooks are never sent to webhooks', async () => {
   assert.equal(refused.code, 400);
   const path = `${GROUP}/validatingwebhookconfigurations/w-all`;
   assert.equal((await server.call('DELETE', path)).code, 200);
+});
+
+test('the audit log says which webhook changed what', async () => {
+  const patch = [{ op: 'add', path: '/data', value: { by: 'hook' } }];
+  replies['/audited'] = () => ({
+    allowed: true,
+    patchType: 'JSONPatch',
+    patch: Buffer.from(JSON.stringify(patch)).toString('base64'),
+    auditAnnotations: { why: 'because' },
+  });
+  await register('mutating', '/audited');
+  const maps = '/api/v1/namespaces/default/configmaps';
+  await server.call('POST', maps, { metadata: { name: 'audited' } });
+  const annotations: Record<string, string> = {};
+  await until('the record', () => {
+    const lines = readFileSync(join(directory, 'audit.log'), 'utf8').trim().split('\n');
+    for (const line of lines) Object.assign(annotations, JSON.parse(line || '{}').annotations);
+    return 'audited.example.com/why' in annotations;
+  });
+  const who = { configuration: 'w-audited', webhook: 'audited.example.com' };
+  const place = 'webhook.admission.k8s.io/round_0_index_0';
+  assert.equal(annotations[`mutation.${place}`], JSON.stringify({ ...who, mutated: true }));
+  assert.deepEqual(JSON.parse(annotations[`patch.${place}`] ?? ''), {
+    ...who,
+    patch,
+    patchType: 'JSONPatch',
+  });
+  assert.equal(annotations['audited.example.com/why'], 'because');
 });

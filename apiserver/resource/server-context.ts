@@ -3,6 +3,7 @@ import { apiVersionOf } from '#api/kind.ts';
 import type { Scheme } from '#api/scheme.ts';
 import type { ResourceName } from '#api/status.ts';
 import type { KubeObject, ObjectKey } from '#api/types.ts';
+import type { Annotate } from '#apiserver/admission-rule.ts';
 import type { Clock } from '#base/clock.ts';
 import type { Log } from '#base/log.ts';
 import type { Random } from '#base/random.ts';
@@ -47,7 +48,7 @@ export type WriteOptions = {
   warnings: string[];
   signal: AbortSignal;
   /** Adds to the audit record of the request, where one is kept. */
-  annotate?: ((key: string, value: string) => void) | undefined;
+  annotate?: Annotate | undefined;
   /** One of a whole collection that is deleted: admission is asked without a name, as upstream. */
   collection?: boolean;
   /** The object's managedFields are settled already (server-side apply). */

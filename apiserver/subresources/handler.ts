@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream';
 import type { Kind } from '#api/kind.ts';
 import type { Scheme } from '#api/scheme.ts';
 import type { KubeObject, ObjectKey } from '#api/types.ts';
+import type { Annotate } from '#apiserver/admission-rule.ts';
 import type { Clock } from '#base/clock.ts';
 import type { Log } from '#base/log.ts';
 import type { Random } from '#base/random.ts';
@@ -24,7 +25,7 @@ export type WriteAs = {
   /** Filled with texts for HTTP Warning headers. */
   warnings?: string[];
   /** Adds to the audit record of the request, where one is kept. */
-  annotate?: ((key: string, value: string) => void) | undefined;
+  annotate?: Annotate | undefined;
 };
 
 /** Source: metav1.DeleteOptions. */
