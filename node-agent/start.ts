@@ -4,13 +4,11 @@ import { join, resolve } from 'node:path';
 import { type Clock, systemClock } from '#base/clock.ts';
 import { errorText, type Log, silentLog } from '#base/log.ts';
 import { type Running, runTogether } from '#base/running.ts';
-import type { Node, Pod, Secret } from '#api/types.ts';
+import type { Node, Pod } from '#api/types.ts';
 import type { Api } from '#client/api.ts';
 import { createEventRecorder } from '#client/events.ts';
 import { createInformers, type Informers } from '#client/informer-factory.ts';
 import { nodes, pods, runtimeClasses, services as serviceResource } from '#client/resources.ts';
-import { createCsi } from '#node-agent/csi/csi-drivers.ts';
-import { pluginsDir } from '#node-agent/csi/csi-paths.ts';
 import { openCgroups } from '#node-agent/cgroups.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
 import { collectGarbage } from '#node-agent/container-gc.ts';
@@ -19,12 +17,11 @@ import { EvictionLoop } from '#node-agent/eviction-loop.ts';
 import { type EvictionFlags, readThresholds } from '#node-agent/eviction-thresholds.ts';
 import { createHandlers } from '#node-agent/handlers.ts';
 import { collectImages } from '#node-agent/image-gc.ts';
-import { createImages } from '#node-agent/images.ts';
 import { PAUSE_IMAGE } from '#node-agent/images-local/pause.ts';
 import { startLocalImages } from '#node-agent/images-local/start.ts';
 import { renewNodeLease } from '#node-agent/lease.ts';
 import { rotateLogs } from '#node-agent/log-rotation.ts';
-import { isMountPoint, makeShared, mountTmpfs, unmountAll } from '#node-agent/mounts.ts';
+import { isMountPoint, unmountAll } from '#node-agent/mounts.ts';
 import { removeNetwork } from '#node-agent/network/start.ts';
 import {
   allocatableAmounts,
@@ -52,15 +49,15 @@ import { judgeResize, type ResizePending } from '#node-agent/pod-resize.ts';
 import { PodRuntimes } from '#node-agent/pod-runtimes.ts';
 import { PodWorkers } from '#node-agent/pod-workers.ts';
 import { Probes } from '#node-agent/probes.ts';
-import { podTokens, pullSecretNames, referencedObjects } from '#node-agent/referenced-objects.ts';
 import { connectContainerd, type RuntimeClient } from '#node-agent/runtime/containerd.ts';
+import { connectSnapshots, type ImageSnapshots } from '#node-agent/runtime/containerd-snapshots.ts';
 import { ensureContainerd, stopContainerd } from '#node-agent/runtime/containerd-daemon.ts';
 import { startServer } from '#node-agent/server.ts';
 import { createAccess } from '#node-agent/server-access.ts';
 import { createSlots } from '#node-agent/slots.ts';
 import { isStatic, StaticPods } from '#node-agent/static-pods.ts';
+import { makeVolumeServices } from '#node-agent/volume-services.ts';
 import { createStatusWriter } from '#node-agent/status-writer.ts';
-import { WatchedObjects } from '#node-agent/watched-objects.ts';
 
 /** Sandboxes made at a time; more only makes each of them slower. */
 const PARALLEL_SANDBOXES = 4;
@@ -145,6 +142,7 @@ export async function start(
   const parts = await makeServices(config, {
     informers,
     runtime: runtime.client,
+    snapshots: runtime.snapshots,
     version,
     networkProblem: () => network.problem,
     signal,
@@ -215,6 +213,7 @@ export async function start(
     volumes: csi.volumes,
   });
   csi.volumes.onInUse = () => reporter.poke();
+  services.volumes.images.onPulled = (uid) => workers.get(uid)?.volumesMayBeReady();
 
   const ready = Promise.withResolvers<void>();
   ready.promise.catch(() => {});
@@ -281,6 +280,7 @@ export async function start(
     limit.abort();
     await events.flush().catch(() => undefined);
     runtime.client.close();
+    runtime.snapshots.close();
     ready.reject(signal.reason ?? new Error('the node agent stopped'));
   };
   const done = (async () => {
@@ -303,6 +303,7 @@ function retryVolumes(workers: PodWorkers): void {
 
 type Runtime = {
   client: RuntimeClient;
+  snapshots: ImageSnapshots;
   done: Promise<void>;
   /** Starts our own containerd again when it died; nothing to do for one that was given. */
   revive(): Promise<void>;
@@ -339,8 +340,10 @@ async function startRuntime(
   { signal, log, clock }: { signal: AbortSignal; log: Log; clock: Clock },
 ): Promise<Runtime> {
   if (config.runtimeEndpoint) {
-    const client = connectContainerd({ endpoint: config.runtimeEndpoint, clock, log });
-    return { client, done: Promise.resolve(), revive: () => Promise.resolve() };
+    const endpoint = config.runtimeEndpoint;
+    const client = connectContainerd({ endpoint, clock, log });
+    const snapshots = connectSnapshots(endpoint);
+    return { client, snapshots, done: Promise.resolve(), revive: () => Promise.resolve() };
   }
   const storeDir = config.imageStoreDir ?? join(config.rootDir, '../../images');
   const local = await startLocalImages({ storeDir }, { signal, log });
@@ -356,7 +359,8 @@ async function startRuntime(
     });
   const { endpoint } = await ensure();
   const client = connectContainerd({ endpoint, clock, log });
-  return { client, done: local.done, revive: async () => void (await ensure()) };
+  const snapshots = connectSnapshots(endpoint);
+  return { client, snapshots, done: local.done, revive: async () => void (await ensure()) };
 }
 
 const containerdDir = (rootDir: string): string => join(rootDir, 'containerd');
@@ -372,6 +376,7 @@ async function makeServices(
   around: {
     informers: Informers;
     runtime: RuntimeClient;
+    snapshots: ImageSnapshots;
     version: Awaited<ReturnType<RuntimeClient['version']>>;
     networkProblem: () => string | undefined;
   } & Required<Surroundings>,
@@ -381,32 +386,6 @@ async function makeServices(
   const events = createEventRecorder(api, { component: 'kubelet', host: nodeName, clock, log });
   const paths = podPaths(rootDir);
   for (const dir of Object.values(paths)) mkdirSync(dir, { recursive: true, mode: 0o711 });
-  await makeShared(paths.podsDir).catch((error: unknown) =>
-    log.warn('mounts cannot spread between host and pods', { error: errorText(error) }),
-  );
-  const memoryDir = await secretsDir(join(rootDir, 'memory'), log);
-  const objects = new WatchedObjects({
-    informers,
-    direct: referencedObjects(api, clock),
-    clock,
-    onChange: (uid) => result.onReferenceChange(uid),
-  });
-  const tokens = podTokens(api, clock);
-  mkdirSync(pluginsDir(rootDir), { recursive: true, mode: 0o750 });
-  await makeShared(pluginsDir(rootDir)).catch((error: unknown) =>
-    log.warn('mounts of storage drivers cannot reach pods', { error: errorText(error) }),
-  );
-  const csi = createCsi({
-    api,
-    nodeName,
-    rootDir,
-    paths,
-    clock,
-    log: log.child('csi'),
-    informers,
-    objects: () => objects,
-    tokens,
-  });
   const handlers = createHandlers({ runtime, clock });
   const result = {
     onPodChange: (_uid: string): void => {},
@@ -418,6 +397,16 @@ async function makeServices(
   const hostDns = parseResolvConf(readIfThere(config.resolvConf ?? RESOLV_CONF));
   const serviceInformer = informers.of(serviceResource);
   const classes = informers.of(runtimeClasses);
+  const { volumes, images, csi } = await makeVolumeServices({
+    ...around,
+    api,
+    nodeName,
+    rootDir,
+    paths,
+    events,
+    snapshots: version.name === 'containerd' ? around.snapshots : undefined,
+    onReferenceChange: (uid) => result.onReferenceChange(uid),
+  });
   const services: NodeServices = {
     nodeName,
     host: { ips: [nodeIp], idPrefix: version.name },
@@ -437,32 +426,10 @@ async function makeServices(
     runtime,
     features: version.features,
     runtimes: new PodRuntimes({ runtime, paths, clock, log, onChange }),
-    images: createImages({
-      service: runtime,
-      clock,
-      events,
-      pullSecrets: async (pod: Pod) => {
-        const namespace = pod.metadata.namespace ?? '';
-        const found = await Promise.all(
-          pullSecretNames(pod).map((name) => objects.secret(namespace, name)),
-        );
-        return found.filter((secret): secret is Secret => secret !== undefined);
-      },
-    }),
+    images,
     probes: new Probes({ run: handlers, clock, log, events, onChange }),
     handlers,
-    volumes: {
-      paths,
-      memoryDir,
-      objects,
-      tokens,
-      csi: csi.volumes,
-      follow: (pod) => objects.follow(pod),
-      forget: (uid) => {
-        tokens.forget(uid);
-        objects.forget(uid);
-      },
-    },
+    volumes,
     cgroups: openCgroups({ prefix: cgroupPrefix(nodeName, rootDir), log }),
     services: (namespace) => [
       ...serviceInformer.list(namespace),
@@ -493,17 +460,6 @@ async function makeServices(
 export function cgroupPrefix(nodeName: string, rootDir: string): string {
   const hash = createHash('sha256').update(resolve(rootDir)).digest('hex').slice(0, 8);
   return `gantry/${nodeName}-${hash}`;
-}
-
-/** Secrets are kept off the disk where the host lets us mount. */
-async function secretsDir(dir: string, log: Log): Promise<string | undefined> {
-  try {
-    await mountTmpfs(dir, { mode: 0o711 });
-    return dir;
-  } catch (error) {
-    log.warn('no tmpfs for secrets; they go to disk', { error: errorText(error) });
-    return undefined;
-  }
 }
 
 function readIfThere(path: string): string {
