@@ -10,6 +10,8 @@ export type Json = { [member: string]: unknown };
 const INT_OR_STRING = 'io.k8s.apimachinery.pkg.util.intstr.IntOrString';
 const QUANTITY = 'io.k8s.apimachinery.pkg.api.resource.Quantity';
 const OBJECT_META = 'io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta';
+/** A definition that has what all have. */
+const ANY_OBJECT = 'io.k8s.api.core.v1.ConfigMap';
 const LIST_META = 'io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta';
 
 export const refTo = (version: OpenApiVersion, name: string): Json => ({
@@ -159,14 +161,15 @@ function listSchema(scheme: Scheme, kind: Kind): Schema {
   };
 }
 
-/** A custom kind's own schema, with the members that every object has. */
-function objectSchema(schema: Schema): Schema {
+/** A custom kind's own schema, with the members that every object has, described as everywhere. */
+function objectSchema(schema: Schema, scheme: Scheme): Schema {
+  const { apiVersion, kind } = scheme.definitions.get(ANY_OBJECT)?.properties ?? {};
   return {
     ...schema,
     properties: {
-      apiVersion: { type: 'string', description: 'The version of this form of the object.' },
-      kind: { type: 'string', description: 'The kind of the object.' },
       ...schema.properties,
+      apiVersion: apiVersion ?? { type: 'string' },
+      kind: kind ?? { type: 'string' },
       metadata: {
         ref: OBJECT_META,
         description: "Standard object's metadata: name, labels, owners.",
@@ -227,7 +230,7 @@ function kindsByDefinition(scheme: Scheme): Map<string, KindEntry> {
     else if (!entry) entries?.set(name, { gvks: [gvk], schema });
   };
   for (const kind of scheme.kinds) {
-    const own = typeof kind.schema === 'string' ? undefined : objectSchema(kind.schema);
+    const own = typeof kind.schema === 'string' ? undefined : objectSchema(kind.schema, scheme);
     add(scheme.definitionName(kind), gvkOf(kind), own);
     add(
       listName(scheme, kind),

@@ -66,6 +66,8 @@ async function openSpace(config: SpacesConfig, number: number, mtu: number): Pro
   await ip(
     `link add ${outer} mtu ${mtu} type veth peer name eth0 mtu ${mtu} netns ${space}`,
     `link set ${outer} master ${switchOf(name)} up`,
+    // What a node sends to a Service by another node's address may come back to it.
+    `link set ${outer} type bridge_slave hairpin on`,
   );
   const commands = [
     'link set lo up',

@@ -114,6 +114,14 @@ describe('several nodes on one machine', { skip, concurrency: false }, () => {
       });
       assert.match(await answer.text(), /^web-/, address);
     }
+    // Also for a pod that is itself among those that the other node may choose.
+    for (const { name } of await webPods()) {
+      for (const address of addresses.split(' ')) {
+        const call = `timeout 3 wget -qO- http://${address}:${port}/`;
+        const answers = await inPod(name, Array.from({ length: 8 }, () => call).join('; '));
+        assert.equal(answers.match(/web-.* v1/g)?.length, 8, `${name} by ${address}: ${answers}`);
+      }
+    }
   });
 
   test('a network policy holds across nodes', async () => {

@@ -260,6 +260,21 @@ test('requests go on with the user in headers, and without credentials', async (
   assert.equal(sent['x-remote-extra-forged'], undefined);
 });
 
+test('a deletion keeps its options', async () => {
+  const { body } = await server.handle({
+    method: 'DELETE',
+    url: `/apis/${GROUP}/v1/namespaces/a/bears/deleted`,
+    headers: { 'content-type': 'application/json' },
+    body: Buffer.from('{"propagationPolicy":"Orphan"}'),
+    signal: new AbortController().signal,
+    user: { name: 'admin', groups: ['system:masters'] },
+  });
+  for await (const _ of body as AsyncIterable<Uint8Array>);
+  const { headers: sent, body: sentBody } = extension.lastOf('deleted') as Seen;
+  assert.equal(sentBody, '{"propagationPolicy":"Orphan"}');
+  assert.equal(sent['content-length'], '30');
+});
+
 test('who may not ask here is not passed on', async () => {
   const { status } = await server.handle({
     method: 'GET',

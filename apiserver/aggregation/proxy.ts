@@ -11,7 +11,12 @@ import type { ObjectReader } from '#apiserver/reader.ts';
 import type { ServerRequest, ServerResponse } from '#apiserver/request.ts';
 import { answerText } from '#apiserver/resource/answer.ts';
 import type { UpgradedConnection } from '#apiserver/subresources/handler.ts';
-import { answerOf, HOP_HEADERS, joinConnections } from '#apiserver/subresources/node-connection.ts';
+import {
+  answerOf,
+  framed,
+  HOP_HEADERS,
+  joinConnections,
+} from '#apiserver/subresources/node-connection.ts';
 import type { UserInfo } from '#apiserver/user.ts';
 
 /** A server that takes longer to answer a dial is not there. */
@@ -70,7 +75,7 @@ export function createRemoteProxy(options: {
           ...address,
           path: url,
           method,
-          headers: headersFor(request.headers, user, request.remoteAddress),
+          headers: framed(headersFor(request.headers, user, request.remoteAddress), body),
           agent: agentFor(tls),
           servername: tls.servername,
           signal,

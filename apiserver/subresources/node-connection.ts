@@ -70,7 +70,8 @@ export function requestNode(
   return new Promise((resolve, reject) => {
     const { host, port } = address;
     const agent = agentFor(context);
-    const request = https.request({ host, port, path, method, headers, agent, signal });
+    const sent = framed(headers, body);
+    const request = https.request({ host, port, path, method, headers: sent, agent, signal });
     request.once('error', (error) => {
       if (signal.aborted) reject(signal.reason as Error);
       else reject(unreachable(address, path, error));
@@ -79,6 +80,13 @@ export function requestNode(
     request.end(body ?? undefined);
   });
 }
+
+/** Headers with the body's length: Node leaves it out where it expects no body (DELETE, OPTIONS). */
+export const framed = <Headers extends Record<string, string | string[]>>(
+  headers: Headers,
+  body: Uint8Array | null | undefined,
+): Headers =>
+  body && body.length > 0 ? { ...headers, 'content-length': String(body.length) } : headers;
 
 const unreachable = (address: NodeAddress, path: string, error: unknown): StatusError =>
   internalError(

@@ -10,6 +10,7 @@ import type {
   SubresourceHandler,
 } from '#apiserver/subresources/handler.ts';
 import {
+  framed,
   HOP_HEADERS,
   nodeAddress,
   passToNode,
@@ -148,7 +149,7 @@ function forward(request: HandlerRequest, target: Target): Promise<ServerRespons
       port: target.port,
       path: pathOf(request),
       method,
-      headers: headersOf(request),
+      headers: framed(headersOf(request), body),
       signal,
       // Pods have certificates of their own making, if any: the user asked for the encryption only.
       rejectUnauthorized: false,
