@@ -35,7 +35,8 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
 };
 
 /** Only the command line wires components together, and only by their front doors. */
-const FRONT_DOORS = /^(apiserver|controllers|scheduler|node-agent)\/(start|main|kubeconfig)\.ts$/;
+const FRONT_DOORS =
+  /^(apiserver|controllers|scheduler|node-agent|node-agent\/runtime\/microvm)\/(start|main|kubeconfig)\.ts$/;
 
 /** Besides tests, only these may touch the store. */
 const STORE_USERS = [

@@ -24,6 +24,14 @@ const world = (): ReaderDouble =>
       { metadata: { name: 'ns' }, status: { phase: 'Active' } },
       { metadata: { name: 'going' }, status: { phase: 'Terminating' } },
       {
+        metadata: { name: 'walled', labels: { 'gantry.dev/isolation': 'microvm' } },
+        status: { phase: 'Active' },
+      },
+      {
+        metadata: { name: 'typo', labels: { 'gantry.dev/isolation': 'micro' } },
+        status: { phase: 'Active' },
+      },
+      {
         metadata: { name: 'safe', labels: { 'pod-security.kubernetes.io/enforce': 'baseline' } },
         status: { phase: 'Active' },
       },
@@ -32,6 +40,8 @@ const world = (): ReaderDouble =>
       { metadata: { namespace: 'ns', name: 'default' }, imagePullSecrets: [{ name: 'pull' }] },
       { metadata: { namespace: 'ns', name: 'quiet' }, automountServiceAccountToken: false },
       { metadata: { namespace: 'safe', name: 'default' } },
+      { metadata: { namespace: 'walled', name: 'default' } },
+      { metadata: { namespace: 'typo', name: 'default' } },
     ],
     pods: [{ metadata: { namespace: 'ns', name: 'p', uid: 'u1' }, spec: { nodeName: 'n1' } }],
     'priorityclasses.scheduling.k8s.io': [
@@ -39,6 +49,7 @@ const world = (): ReaderDouble =>
       { metadata: { name: 'usual' }, value: 7, globalDefault: true },
     ],
     'runtimeclasses.node.k8s.io': [
+      { metadata: { name: 'microvm' }, handler: 'microvm', overhead: { podFixed: { cpu: '1m' } } },
       {
         metadata: { name: 'vm' },
         handler: 'vm',
@@ -147,6 +158,22 @@ test('a runtime class adds overhead, node selector and tolerations', async () =>
   assert.deepEqual(spec.overhead, { memory: '64Mi' });
   assert.deepEqual(spec.nodeSelector, { a: 'b', vm: 'yes' });
   assert.deepEqual(spec.tolerations?.at(-1), { key: 'vm' });
+});
+
+test('a namespace can require microVMs', async () => {
+  const { spec } = await admitPod({}, 'walled');
+  assert.equal(spec.runtimeClassName, 'microvm');
+  assert.deepEqual(spec.overhead, { cpu: '1m' });
+  assert.equal(
+    await refusal(admitPod({ runtimeClassName: 'vm' }, 'walled')),
+    '403 pods "x" is forbidden: namespace walled is labelled gantry.dev/isolation=microvm: ' +
+      'spec.runtimeClassName "vm" runs containers; leave it out or use "microvm"',
+  );
+  assert.match(
+    await refusal(admitPod({}, 'typo')),
+    /only isolation that can be required is microvm/,
+  );
+  assert.equal((await admitPod({}, 'ns')).spec.runtimeClassName, undefined);
 });
 
 test('pods that are refused', async () => {

@@ -10,6 +10,7 @@ import { defaultStorageClass } from '#apiserver/admission/default-storage-class.
 import { defaultTolerationSeconds } from '#apiserver/admission/default-toleration-seconds.ts';
 import { deviceAdminAccess } from '#apiserver/admission/device-admin-access.ts';
 import { limitRanger } from '#apiserver/admission/limit-ranger.ts';
+import { microvmIsolation } from '#apiserver/admission/microvm-isolation.ts';
 import { mutatingAdmissionPolicy } from '#apiserver/admission/mutating-admission-policy.ts';
 import { mutatingWebhook } from '#apiserver/admission/mutating-webhook.ts';
 import { namespaceLifecycle } from '#apiserver/admission/namespace-lifecycle.ts';
@@ -38,6 +39,8 @@ export const admissionRules: readonly AdmissionRule[] = [
   defaultTolerationSeconds,
   defaultStorageClass,
   storageObjectInUseProtection,
+  // Before the class's overhead and node selector are taken over.
+  microvmIsolation,
   runtimeClass,
   claimResize,
   deviceAdminAccess,

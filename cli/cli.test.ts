@@ -227,6 +227,7 @@ describe('the machine is looked at before a cluster starts', () => {
     dataDir,
     ports: [],
     networkName: 'gantry-test',
+    microvms: 'auto',
     nodes: 1,
     ownRuntime: true,
     env: process.env,
@@ -279,6 +280,7 @@ test('without --nodes a cluster has as many as at its last start', () => {
       serviceClusterIpRange: '10.96.0.0/16',
       schedulingProfile: 'pack',
       networkName: 'gantry',
+      microvms: 'auto',
     };
     assert.equal(clusterConfig(dataDir, flags, {}).nodes, 1);
     const three = clusterConfig(dataDir, { ...flags, nodes: '3' }, {});
@@ -310,6 +312,7 @@ test('flags of up are checked', () => {
     serviceClusterIpRange: '10.96.0.0/16',
     schedulingProfile: 'pack',
     networkName: 'gantry',
+    microvms: 'auto',
   };
   assert.equal(clusterConfig('/d', flags, {}).securePort, 6443);
   assert.throws(

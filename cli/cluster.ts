@@ -28,6 +28,7 @@ export type ClusterFlags = {
   schedulingProfile: string;
   clusterSigningDuration?: string;
   networkName: string;
+  microvms: string;
   /** As many as at the last start when absent. */
   nodes?: string;
   nodeNetwork?: string;
@@ -49,6 +50,8 @@ export type ClusterConfig = {
   signingDurationMs: number | undefined;
   /** Names the pods' bridge and the nftables table: two clusters on one machine need two names. */
   networkName: string;
+  /** `auto`: pods of the class `microvm` run where the machine can. */
+  microvms: 'auto' | 'off';
   /** How many nodes this machine plays. */
   nodes: number;
   /** A /24 of which the nodes besides the first have their addresses. */
@@ -64,8 +67,12 @@ export function clusterConfig(
   if (profile !== 'pack' && profile !== 'spread') {
     throw new UserError(`--scheduling-profile is pack or spread, not "${profile}"`);
   }
+  const { microvms } = flags;
+  if (microvms !== 'auto' && microvms !== 'off')
+    throw new UserError(`--microvms is auto or off, not "${microvms}"`);
   return {
     dataDir,
+    microvms,
     securePort: port(flags.securePort, '--secure-port'),
     agentPort: port(flags.kubeletPort, '--kubelet-port'),
     nodeName: flags.nodeName ?? (env['GANTRY_NODE_NAME'] || hostname().toLowerCase()),
@@ -325,6 +332,7 @@ async function startAgent(
       serviceCidr: config.serviceCidr,
       clusterDnsIp: clusterDnsIp(config.serviceCidr),
       networkName: config.networkName,
+      microvms: config.microvms,
       ...(config.runtimeEndpoint ? { runtimeEndpoint: config.runtimeEndpoint } : {}),
     },
     { signal, log: log.child('node-agent') },

@@ -130,7 +130,7 @@ async function spawnAgent(
       ...['--tls-cert-file', issued.certFile, '--tls-private-key-file', issued.keyFile],
       ...['--client-ca-file', issued.clientCaFile, '--network-name', config.networkName],
       ...['--cluster-cidr', config.clusterCidr, '--service-cidr', config.serviceCidr],
-      ...['--cluster-dns', clusterDnsIp(config.serviceCidr)],
+      ...['--cluster-dns', clusterDnsIp(config.serviceCidr), '--microvms', config.microvms],
     ];
     const child = spawn('nsenter', [`--net=${space.namespace}`, ...program, ...flags], {
       stdio: ['ignore', fd, fd],

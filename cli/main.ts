@@ -10,6 +10,7 @@ const components: Record<string, () => Promise<{ main(args: string[]): Promise<v
   'controller-manager': () => import('#controllers/main.ts'),
   scheduler: () => import('#scheduler/main.ts'),
   'node-agent': () => import('#node-agent/main.ts'),
+  'microvm-runtime': () => import('#node-agent/runtime/microvm/main.ts'),
 };
 
 async function main(args: string[]): Promise<void> {

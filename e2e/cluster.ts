@@ -64,7 +64,7 @@ const NODE_NETWORK = [
 
 /** Lays out a cluster without starting it; `upFlags` are added to those of `gantry up`. */
 export async function layOutCluster(
-  options: { upFlags?: readonly string[] } = {},
+  options: { upFlags?: readonly string[]; microvms?: 'auto' | 'off' } = {},
 ): Promise<TestCluster> {
   const dataDir = mkdtempSync(join('/tmp', dataDirPrefix(process.pid)));
   writeSettings(dataDir, { networkName: NETWORK_NAME });
@@ -111,6 +111,8 @@ export async function layOutCluster(
         ...['--node-name', nodeName],
         ...['--cluster-cidr', CLUSTER_CIDR, '--service-cluster-ip-range', SERVICE_CIDR],
         ...['--network-name', NETWORK_NAME],
+        // Their guest is built per data directory: only tests that use microVMs pay for it.
+        ...['--microvms', options.microvms ?? 'off'],
         ...(options.upFlags ?? []),
       ]),
     down: () => gantry(['down']),

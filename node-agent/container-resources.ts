@@ -112,6 +112,23 @@ export function podLimits(pod: Pod, pidsLimit: number | undefined): PodLimits {
   };
 }
 
+/**
+ * What the pod's containers may use together, without what its runtime needs: a VM is sized by it.
+ * The requested memory is `memory.min`, as the kubelet gives it on cgroup v2.
+ */
+export function podResources(pod: Pod): LinuxContainerResources {
+  const { overhead: _, ...spec } = pod.spec;
+  const own = podLimits({ ...pod, spec }, undefined);
+  const memory = podAmounts(spec, 'requests').get('memory');
+  return {
+    cpuShares: own.cpuShares,
+    cpuPeriod: own.cpuPeriodUs,
+    ...(own.cpuQuotaUs ? { cpuQuota: own.cpuQuotaUs } : {}),
+    ...(own.memoryBytes ? { memoryLimitInBytes: own.memoryBytes } : {}),
+    ...(memory ? { unified: { 'memory.min': String(memory) } } : {}),
+  };
+}
+
 function allLimit({ spec }: Pod, name: string): boolean {
   if (spec.resources?.limits?.[name] !== undefined) return true;
   const has = (amounts: Amounts): boolean => (amounts.get(name) ?? 0) > 0;

@@ -50,7 +50,7 @@ function images(answers: Parameters<typeof registry>[0], secrets: Secret[] = [])
   const events = listRecorder();
   const { service, pulls } = registry(answers);
   return {
-    ...createImages({ service, clock, events, pullSecrets: async () => secrets }),
+    ...createImages({ serviceOf: () => service, clock, events, pullSecrets: async () => secrets }),
     clock,
     said: events.said,
     pulls,

@@ -26,7 +26,8 @@ export type ImageResult =
   | ({ state: 'failed' } & Failure);
 
 export type ImagesOptions = {
-  service: ImageService;
+  /** Of the runtime that runs the pod. */
+  serviceOf: (pod: Pod) => ImageService;
   clock: Clock;
   events: EventRecorder;
   /** The pod's pull Secrets that exist. */
@@ -41,22 +42,28 @@ export type Images = {
 };
 
 /** Gets images onto the node by their pull policies, telling each step as an event. */
-export function createImages({ service, clock, events, pullSecrets }: ImagesOptions): Images {
+export function createImages({ serviceOf, clock, events, pullSecrets }: ImagesOptions): Images {
   const slots = createSlots(PARALLEL_PULLS);
   const failures = new Map<string, number>();
   /** Pulls under way, so that many pods of one image share one. */
-  const pulling = new Map<string, Promise<string>>();
+  const pulling = new Map<ImageService, Map<string, Promise<string>>>();
 
   function tell(pod: Pod, container: Container, note: Omit<EventNote, 'fieldPath'>): void {
     events.record(pod, { ...note, fieldPath: `spec.containers{${container.name}}` });
   }
 
-  async function pull(image: string, auths: readonly AuthConfig[]): Promise<string> {
+  async function pull(
+    service: ImageService,
+    image: string,
+    auths: readonly AuthConfig[],
+  ): Promise<string> {
+    const shared = pulling.get(service) ?? new Map<string, Promise<string>>();
+    pulling.set(service, shared);
     const key = `${image} ${JSON.stringify(auths)}`;
-    let running = pulling.get(key);
+    let running = shared.get(key);
     if (!running) {
-      running = slots.run(() => pullWith(service, image, auths)).finally(() => pulling.delete(key));
-      pulling.set(key, running);
+      running = slots.run(() => pullWith(service, image, auths)).finally(() => shared.delete(key));
+      shared.set(key, running);
     }
     return running;
   }
@@ -76,6 +83,7 @@ export function createImages({ service, clock, events, pullSecrets }: ImagesOpti
 
   async function ensure(pod: Pod, container: Container): Promise<ImageResult> {
     const image = container.image ?? '';
+    const service = serviceOf(pod);
     const policy = pullPolicy(container);
     if (policy !== 'Always') {
       const there = await service.imageStatus(image);
@@ -97,7 +105,7 @@ export function createImages({ service, clock, events, pullSecrets }: ImagesOpti
     });
     const begunMs = clock.now();
     const secrets = await pullSecrets(pod);
-    await pull(image, registryAuths(image, secrets));
+    await pull(service, image, registryAuths(image, secrets));
     const pulled = await service.imageStatus(image);
     if (!pulled) throw new Error(`image "${image}" is gone after its pull`);
     failures.delete(`${pod.metadata.uid} ${image}`);
@@ -114,7 +122,7 @@ export function createImages({ service, clock, events, pullSecrets }: ImagesOpti
   return {
     async present(pod, container) {
       if (pullPolicy(container) === 'Always') return undefined;
-      const image = await service.imageStatus(container.image ?? '');
+      const image = await serviceOf(pod).imageStatus(container.image ?? '');
       if (!image) return undefined;
       const message = `Container image "${container.image}" already present on machine`;
       tell(pod, container, { type: 'Normal', reason: 'Pulled', message });

@@ -46,6 +46,7 @@ type Flags = {
   clusterDomain?: string;
   resolvConf?: string;
   networkName?: string;
+  microvms?: 'auto' | 'off';
   nodeLabels?: string;
   systemReserved?: string;
   maxPods?: string;
@@ -91,6 +92,7 @@ export async function main(args: readonly string[]): Promise<void> {
     .option('--cluster-dns <address>', 'address of the cluster DNS service')
     .option('--cluster-domain <domain>', 'domain of the cluster')
     .option('--network-name <name>', "names the pods' bridge and the nftables table")
+    .option('--microvms <auto|off>', 'run pods of the class microvm where possible', 'off')
     .option('--resolv-conf <file>', "the node's own resolver configuration")
     .option('--node-labels <list>', 'k=v,… to put on the Node object')
     .option('--system-reserved <list>', 'cpu=…,memory=… that pods cannot have')
@@ -189,6 +191,7 @@ function configOf(flags: Flags): Omit<NodeAgentConfig, 'api'> {
     clusterDnsIp: flags.clusterDns,
     clusterDomain: flags.clusterDomain,
     networkName: flags.networkName,
+    microvms: flags.microvms === 'auto' ? 'auto' : 'off',
     resolvConf: flags.resolvConf,
     labels: pairs(flags.nodeLabels),
     reserved: pairs(flags.systemReserved),

@@ -10,6 +10,7 @@ import type { EventRecorder } from '#client/events.ts';
 import { nodes } from '#client/resources.ts';
 import type { Pressure } from '#node-agent/eviction.ts';
 import { architecture, type Capacity, type NodeInfo } from '#node-agent/node-facts.ts';
+import type { MicrovmState } from '#node-agent/runtimes.ts';
 import type { Image } from '#node-agent/runtime/service.ts';
 
 /** How often the node looks at itself, and how often it says the same again. */
@@ -18,6 +19,9 @@ const REPEAT_MS = 5 * 60_000;
 /** Most images that the status lists. Source: kubelet's nodeStatusMaxImages. */
 const MAX_IMAGES = 50;
 const RETRY = { initialMs: 200, maxMs: 10_000 };
+/** What the RuntimeClass `microvm` selects nodes by. */
+const MICROVM_LABEL = 'gantry.dev/microvm';
+const MICROVM_CONDITION = 'MicroVMReady';
 
 type Condition = NonNullable<NonNullable<Node['status']>['conditions']>[number];
 
@@ -38,6 +42,8 @@ export type NodeReporterOptions = {
   /** Why pods cannot run now; undefined when they can. */
   notReady: () => Promise<string | undefined>;
   images: () => Promise<Image[]>;
+  /** Whether pods can have microVMs; undefined when that was not asked for. */
+  microvms: () => MicrovmState;
   /** Volumes that must not be detached, and who waits for the API to know of them. */
   volumes: { volumesInUse(): string[]; reported(names: readonly string[]): void };
 };
@@ -132,8 +138,18 @@ export class NodeReporter {
     }
   }
 
+  /** Says by a label whether the scheduler may send microVMs here. */
+  async #label(): Promise<void> {
+    const { api, nodeName, microvms } = this.#options;
+    const value = microvms()?.ready ? 'true' : undefined;
+    if (this.#node?.metadata.labels?.[MICROVM_LABEL] === value) return;
+    const body = { metadata: { labels: { [MICROVM_LABEL]: value ?? null } } };
+    this.#node = await api.patch(nodes, { name: nodeName }, { type: 'merge', body });
+  }
+
   async #report(): Promise<boolean> {
     const { api, nodeName, clock } = this.#options;
+    await this.#label();
     const status = await this.#status(this.#sent);
     const ready = status?.conditions?.find((c) => c.type === 'Ready')?.status === 'True';
     const inUse = status?.volumesInUse ?? [];
@@ -222,6 +238,16 @@ export class NodeReporter {
           }
         : { type: 'Ready', status: 'False', reason: 'KubeletNotReady', message: why },
     );
+    const microvms = this.#options.microvms();
+    if (microvms) {
+      const { ready, reason, message } = microvms;
+      conditions.push({
+        type: MICROVM_CONDITION,
+        status: ready ? 'True' : 'False',
+        reason,
+        message,
+      });
+    }
     return conditions.map((condition) => {
       const old = (before ?? this.#node?.status)?.conditions?.find(
         (c) => c.type === condition.type,

@@ -1,5 +1,6 @@
 import type { Pod } from '#api/types.ts';
 import { podDns } from '#node-agent/dns-config.ts';
+import { podResources } from '#node-agent/container-resources.ts';
 import type { NodeServices } from '#node-agent/node-services.ts';
 import { identityOf, podHostname, podLogDir } from '#node-agent/pod-files.ts';
 import { qosClass } from '#node-agent/qos.ts';
@@ -30,6 +31,7 @@ export function sandboxConfig(pod: Pod, attempt: number, facts: Facts): PodSandb
     linux: {
       ...sandboxSecurity(pod, facts.features),
       ...(cgroupParent ? { cgroupParent } : {}),
+      resources: podResources(pod),
     },
   };
 }

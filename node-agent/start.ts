@@ -4,11 +4,13 @@ import { join, resolve } from 'node:path';
 import { type Clock, systemClock } from '#base/clock.ts';
 import { errorText, type Log, silentLog } from '#base/log.ts';
 import { type Running, runTogether } from '#base/running.ts';
-import type { Node, Pod } from '#api/types.ts';
+import type { Node, Pod, Secret } from '#api/types.ts';
 import type { Api } from '#client/api.ts';
 import { createEventRecorder } from '#client/events.ts';
 import { createInformers, type Informers } from '#client/informer-factory.ts';
 import { nodes, pods, runtimeClasses, services as serviceResource } from '#client/resources.ts';
+import { createCsi } from '#node-agent/csi/csi-drivers.ts';
+import { pluginsDir } from '#node-agent/csi/csi-paths.ts';
 import { openCgroups } from '#node-agent/cgroups.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
 import { collectGarbage } from '#node-agent/container-gc.ts';
@@ -17,11 +19,10 @@ import { EvictionLoop } from '#node-agent/eviction-loop.ts';
 import { type EvictionFlags, readThresholds } from '#node-agent/eviction-thresholds.ts';
 import { createHandlers } from '#node-agent/handlers.ts';
 import { collectImages } from '#node-agent/image-gc.ts';
-import { PAUSE_IMAGE } from '#node-agent/images-local/pause.ts';
-import { startLocalImages } from '#node-agent/images-local/start.ts';
+import { createImages } from '#node-agent/images.ts';
 import { renewNodeLease } from '#node-agent/lease.ts';
 import { rotateLogs } from '#node-agent/log-rotation.ts';
-import { isMountPoint, unmountAll } from '#node-agent/mounts.ts';
+import { isMountPoint, makeShared, mountTmpfs, unmountAll } from '#node-agent/mounts.ts';
 import { removeNetwork } from '#node-agent/network/start.ts';
 import {
   allocatableAmounts,
@@ -49,15 +50,21 @@ import { judgeResize, type ResizePending } from '#node-agent/pod-resize.ts';
 import { PodRuntimes } from '#node-agent/pod-runtimes.ts';
 import { PodWorkers } from '#node-agent/pod-workers.ts';
 import { Probes } from '#node-agent/probes.ts';
-import { connectContainerd, type RuntimeClient } from '#node-agent/runtime/containerd.ts';
-import { connectSnapshots, type ImageSnapshots } from '#node-agent/runtime/containerd-snapshots.ts';
-import { ensureContainerd, stopContainerd } from '#node-agent/runtime/containerd-daemon.ts';
+import { podTokens, pullSecretNames, referencedObjects } from '#node-agent/referenced-objects.ts';
+import type { RuntimeClient } from '#node-agent/runtime/containerd.ts';
+import {
+  containerdDir,
+  type Runtimes,
+  type RuntimesConfig,
+  startRuntimes,
+  stopRuntimes,
+} from '#node-agent/runtimes.ts';
 import { startServer } from '#node-agent/server.ts';
 import { createAccess } from '#node-agent/server-access.ts';
 import { createSlots } from '#node-agent/slots.ts';
 import { isStatic, StaticPods } from '#node-agent/static-pods.ts';
-import { makeVolumeServices } from '#node-agent/volume-services.ts';
 import { createStatusWriter } from '#node-agent/status-writer.ts';
+import { WatchedObjects } from '#node-agent/watched-objects.ts';
 
 /** Sandboxes made at a time; more only makes each of them slower. */
 const PARALLEL_SANDBOXES = 4;
@@ -65,19 +72,11 @@ const PARALLEL_SANDBOXES = 4;
 const DRAIN_MS = 5_000;
 const AGENT_VERSION = 'v1.36.2+gantry';
 
-export type NodeAgentConfig = {
+export type NodeAgentConfig = RuntimesConfig & {
   api: Api;
   nodeName: string;
   /** First is the node's main address. */
   nodeIp: string;
-  /** Everything this node keeps: `<data-dir>/node/<name>`. */
-  rootDir: string;
-  /** A CRI socket; without, the agent runs a containerd of its own below `rootDir`. */
-  runtimeEndpoint?: string;
-  /** Images of this machine; default `<data-dir>/images`, shared by all its nodes. */
-  imageStoreDir?: string;
-  /** Where a runtime given by `runtimeEndpoint` looks for its CNI configuration. */
-  cniConfDir?: string;
   /** 0 takes any free port. Default 10250. */
   port?: number;
   bindAddress?: string;
@@ -133,8 +132,8 @@ export async function start(
   informers.of(serviceResource);
 
   const networkBy = await choosePodNetwork(config, { log });
-  const cniDir = cniConfDir(config, networkBy);
-  const runtime = await startRuntime(config, cniDir, { signal, log, clock });
+  const runtimes = { ...config, cniConfDir: cniConfDir(config, networkBy) };
+  const runtime = await startRuntimes(runtimes, { signal, log, clock });
   const version = await runtime.client.version();
   // Of another's network the runtime itself tells whether it is ready.
   const unset = 'the pod network is not set up yet';
@@ -142,7 +141,7 @@ export async function start(
   const parts = await makeServices(config, {
     informers,
     runtime: runtime.client,
-    snapshots: runtime.snapshots,
+    imagesFor: (handler) => runtime.imagesFor(handler),
     version,
     networkProblem: () => network.problem,
     signal,
@@ -210,10 +209,10 @@ export async function start(
     has: (pressure) => eviction.has(pressure),
     notReady: async () => network.problem ?? (await runtimeProblem(runtime.client)),
     images: () => runtime.client.listImages(),
+    microvms: () => runtime.microvms(),
     volumes: csi.volumes,
   });
   csi.volumes.onInUse = () => reporter.poke();
-  services.volumes.images.onPulled = (uid) => workers.get(uid)?.volumesMayBeReady();
 
   const ready = Promise.withResolvers<void>();
   ready.promise.catch(() => {});
@@ -266,7 +265,11 @@ export async function start(
       ]);
     },
     (own) => csi.run(own, () => retryVolumes(workers)),
-    (own) => superviseRuntime(runtime, { signal: own, log, clock }),
+    (own) =>
+      runtime.supervise(() => {
+        reporter.poke();
+        for (const worker of workers.all()) worker.wake();
+      }, own),
     () => server.done,
     () => runtime.done,
   ]);
@@ -280,7 +283,6 @@ export async function start(
     limit.abort();
     await events.flush().catch(() => undefined);
     runtime.client.close();
-    runtime.snapshots.close();
     ready.reject(signal.reason ?? new Error('the node agent stopped'));
   };
   const done = (async () => {
@@ -301,70 +303,6 @@ function retryVolumes(workers: PodWorkers): void {
   for (const worker of workers.all()) worker.volumesMayBeReady();
 }
 
-type Runtime = {
-  client: RuntimeClient;
-  snapshots: ImageSnapshots;
-  done: Promise<void>;
-  /** Starts our own containerd again when it died; nothing to do for one that was given. */
-  revive(): Promise<void>;
-};
-
-/** How often the runtime is asked whether it lives. */
-const LOOK_MS = 2_000;
-
-/** Keeps our own containerd alive: pods run on without it, but nothing can be done for them. */
-async function superviseRuntime(
-  runtime: Runtime,
-  { signal, log, clock }: Required<Surroundings>,
-): Promise<void> {
-  while (!signal.aborted) {
-    await clock.sleep(LOOK_MS, { signal }).catch(() => undefined);
-    if (signal.aborted) return;
-    try {
-      await runtime.client.version();
-    } catch (error) {
-      log.warn('the container runtime does not answer', { error: errorText(error) });
-      await runtime
-        .revive()
-        .catch((failure: unknown) =>
-          log.error('could not start the container runtime', { error: errorText(failure) }),
-        );
-    }
-  }
-}
-
-/** Connects to the runtime that was given, or starts our own with the images of this machine. */
-async function startRuntime(
-  config: NodeAgentConfig,
-  cniDir: string,
-  { signal, log, clock }: { signal: AbortSignal; log: Log; clock: Clock },
-): Promise<Runtime> {
-  if (config.runtimeEndpoint) {
-    const endpoint = config.runtimeEndpoint;
-    const client = connectContainerd({ endpoint, clock, log });
-    const snapshots = connectSnapshots(endpoint);
-    return { client, snapshots, done: Promise.resolve(), revive: () => Promise.resolve() };
-  }
-  const storeDir = config.imageStoreDir ?? join(config.rootDir, '../../images');
-  const local = await startLocalImages({ storeDir }, { signal, log });
-  const ensure = () =>
-    ensureContainerd({
-      dir: containerdDir(config.rootDir),
-      cniConfDir: cniDir,
-      sandboxImage: PAUSE_IMAGE,
-      registries: local.registries,
-      clock,
-      log,
-      signal,
-    });
-  const { endpoint } = await ensure();
-  const client = connectContainerd({ endpoint, clock, log });
-  const snapshots = connectSnapshots(endpoint);
-  return { client, snapshots, done: local.done, revive: async () => void (await ensure()) };
-}
-
-const containerdDir = (rootDir: string): string => join(rootDir, 'containerd');
-
 async function runtimeProblem(runtime: RuntimeClient): Promise<string | undefined> {
   const bad = (await runtime.status()).filter((c) => !c.status);
   if (bad.length === 0) return undefined;
@@ -376,7 +314,7 @@ async function makeServices(
   around: {
     informers: Informers;
     runtime: RuntimeClient;
-    snapshots: ImageSnapshots;
+    imagesFor: Runtimes['imagesFor'];
     version: Awaited<ReturnType<RuntimeClient['version']>>;
     networkProblem: () => string | undefined;
   } & Required<Surroundings>,
@@ -386,6 +324,32 @@ async function makeServices(
   const events = createEventRecorder(api, { component: 'kubelet', host: nodeName, clock, log });
   const paths = podPaths(rootDir);
   for (const dir of Object.values(paths)) mkdirSync(dir, { recursive: true, mode: 0o711 });
+  await makeShared(paths.podsDir).catch((error: unknown) =>
+    log.warn('mounts cannot spread between host and pods', { error: errorText(error) }),
+  );
+  const memoryDir = await secretsDir(join(rootDir, 'memory'), log);
+  const objects = new WatchedObjects({
+    informers,
+    direct: referencedObjects(api, clock),
+    clock,
+    onChange: (uid) => result.onReferenceChange(uid),
+  });
+  const tokens = podTokens(api, clock);
+  mkdirSync(pluginsDir(rootDir), { recursive: true, mode: 0o750 });
+  await makeShared(pluginsDir(rootDir)).catch((error: unknown) =>
+    log.warn('mounts of storage drivers cannot reach pods', { error: errorText(error) }),
+  );
+  const csi = createCsi({
+    api,
+    nodeName,
+    rootDir,
+    paths,
+    clock,
+    log: log.child('csi'),
+    informers,
+    objects: () => objects,
+    tokens,
+  });
   const handlers = createHandlers({ runtime, clock });
   const result = {
     onPodChange: (_uid: string): void => {},
@@ -397,16 +361,12 @@ async function makeServices(
   const hostDns = parseResolvConf(readIfThere(config.resolvConf ?? RESOLV_CONF));
   const serviceInformer = informers.of(serviceResource);
   const classes = informers.of(runtimeClasses);
-  const { volumes, images, csi } = await makeVolumeServices({
-    ...around,
-    api,
-    nodeName,
-    rootDir,
-    paths,
-    events,
-    snapshots: version.name === 'containerd' ? around.snapshots : undefined,
-    onReferenceChange: (uid) => result.onReferenceChange(uid),
-  });
+  const handlerOf = ({ spec }: Pod): string => {
+    if (!spec.runtimeClassName) return '';
+    const found = classes.get({ name: spec.runtimeClassName });
+    if (!found) throw new ConfigError(`RuntimeClass "${spec.runtimeClassName}" not found`);
+    return found.handler;
+  };
   const services: NodeServices = {
     nodeName,
     host: { ips: [nodeIp], idPrefix: version.name },
@@ -426,10 +386,32 @@ async function makeServices(
     runtime,
     features: version.features,
     runtimes: new PodRuntimes({ runtime, paths, clock, log, onChange }),
-    images,
+    images: createImages({
+      serviceOf: (pod) => around.imagesFor(handlerOf(pod)),
+      clock,
+      events,
+      pullSecrets: async (pod: Pod) => {
+        const namespace = pod.metadata.namespace ?? '';
+        const found = await Promise.all(
+          pullSecretNames(pod).map((name) => objects.secret(namespace, name)),
+        );
+        return found.filter((secret): secret is Secret => secret !== undefined);
+      },
+    }),
     probes: new Probes({ run: handlers, clock, log, events, onChange }),
     handlers,
-    volumes,
+    volumes: {
+      paths,
+      memoryDir,
+      objects,
+      tokens,
+      csi: csi.volumes,
+      follow: (pod) => objects.follow(pod),
+      forget: (uid) => {
+        tokens.forget(uid);
+        objects.forget(uid);
+      },
+    },
     cgroups: openCgroups({ prefix: cgroupPrefix(nodeName, rootDir), log }),
     services: (namespace) => [
       ...serviceInformer.list(namespace),
@@ -446,12 +428,7 @@ async function makeServices(
     sandboxSlots: createSlots(PARALLEL_SANDBOXES),
     networkProblem: around.networkProblem,
     judgeResize: (pod) => result.judgeResize(pod),
-    runtimeHandler: ({ spec }) => {
-      if (!spec.runtimeClassName) return '';
-      const found = classes.get({ name: spec.runtimeClassName });
-      if (!found) throw new ConfigError(`RuntimeClass "${spec.runtimeClassName}" not found`);
-      return found.handler;
-    },
+    runtimeHandler: handlerOf,
   };
   return Object.assign(result, { services, events, csi });
 }
@@ -460,6 +437,17 @@ async function makeServices(
 export function cgroupPrefix(nodeName: string, rootDir: string): string {
   const hash = createHash('sha256').update(resolve(rootDir)).digest('hex').slice(0, 8);
   return `gantry/${nodeName}-${hash}`;
+}
+
+/** Secrets are kept off the disk where the host lets us mount. */
+async function secretsDir(dir: string, log: Log): Promise<string | undefined> {
+  try {
+    await mountTmpfs(dir, { mode: 0o711 });
+    return dir;
+  } catch (error) {
+    log.warn('no tmpfs for secrets; they go to disk', { error: errorText(error) });
+    return undefined;
+  }
 }
 
 function readIfThere(path: string): string {
@@ -492,7 +480,7 @@ export async function clearNode(
   for (const name of existsSync(nodesDir) ? readdirSync(nodesDir) : []) {
     const rootDir = join(nodesDir, name);
     if (existsSync(containerdDir(rootDir))) {
-      await stopContainerd(containerdDir(rootDir), { log });
+      await stopRuntimes(rootDir, { log, clock: systemClock });
       did.push(`Stopped the containers of node ${name}.`);
     }
     const mounted = isMountPoint(join(rootDir, 'memory'));

@@ -94,7 +94,8 @@ export async function addTestImage(storeDir: string): Promise<void> {
   store.addImage(TEST_IMAGE, [layer], { Cmd: ['/bin/sh'], Env: ['PATH=/bin'] });
 }
 
-function writeCniConf(confDir: string, bridge: string, dataDir: string): void {
+/** A bridge network of its own, for a runtime under test. */
+export function writeCniConf(confDir: string, bridge: string, dataDir: string): void {
   mkdirSync(confDir, { recursive: true });
   const third = 100 + Math.floor(Math.random() * 100);
   const conf = {

@@ -53,13 +53,16 @@ async function health(api: Api): Promise<string[][]> {
     api.list(nodes, { signal }),
     api.list(pods, { signal }),
   ]);
-  const rows = nodeList.items.map((node) => {
+  const rows = nodeList.items.flatMap((node) => {
     const ready = node.status?.conditions?.find((c) => c.type === 'Ready');
     const runtime = node.status?.nodeInfo?.containerRuntimeVersion ?? 'runtime unknown';
     if (ready?.status !== 'True') process.exitCode = 1;
     const state =
       ready?.status === 'True' ? 'Ready' : `not Ready: ${ready?.message ?? 'no word yet'}`;
-    return ['Node', `${node.metadata.name}: ${state} (${runtime})`];
+    return [
+      ['Node', `${node.metadata.name}: ${state} (${runtime})`],
+      ...microvmRow(node.status?.conditions?.find((c) => c.type === 'MicroVMReady')),
+    ];
   });
   if (rows.length === 0) process.exitCode = 1;
   const phases = new Map<string, number>();
@@ -69,4 +72,12 @@ async function health(api: Api): Promise<string[][]> {
   }
   const text = [...phases].map(([phase, count]) => `${count} ${phase}`).join(', ') || 'none';
   return [...(rows.length ? rows : [['Node', 'none has registered']]), ['Pods', text]];
+}
+
+function microvmRow(
+  condition: { status: string; message?: string | undefined } | undefined,
+): string[][] {
+  if (!condition) return [];
+  const { status, message = '' } = condition;
+  return [['MicroVMs', status === 'True' ? message : `not here: ${message}`]];
 }

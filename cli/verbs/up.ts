@@ -39,6 +39,7 @@ export const up: Verb = {
       .option('--cluster-signing-duration <duration>', 'longest life of certificates of nodes')
       .option('--scheduling-profile <name>', 'pack (fill nodes) or spread', 'pack')
       .option('--network-name <name>', "names the pods' bridge and the nftables table", 'gantry')
+      .option('--microvms <auto|off>', 'offer the RuntimeClass microvm where possible', 'auto')
       .option('--nodes <count>', 'nodes on this machine (default: as at the last start, else 1)')
       .option('--node-network <cidr>', 'addresses of nodes besides the first', DEFAULT_NODE_NETWORK)
       .option('--foreground', 'stay in the foreground; end with Ctrl-C')

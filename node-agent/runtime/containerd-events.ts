@@ -10,6 +10,8 @@ const PACKAGE = 'containerd.services.events.v1';
 const FILTERS = ['namespace==k8s.io,topic~="^/tasks/"'];
 /** Events not yet taken by the reader; beyond it they are dropped and a resync is asked for. */
 const MAX_QUEUED = 1_000;
+/** The gRPC status. */
+const UNIMPLEMENTED = 12;
 const RECONNECT = { initialMs: 100, maxMs: 5_000 };
 
 type Envelope = { topic: string; event: { typeUrl: string; value: Uint8Array } | null };
@@ -17,15 +19,16 @@ type Options = { signal: AbortSignal; clock: Clock; log: Log };
 
 /**
  * containerd's task events as runtime events, until `signal` aborts. After every (re)connection it
- * says `resync` first, because events of the meantime are lost. A runtime without this API (another
- * CRI implementation) leaves the reader with that one resync and its own polling.
+ * says `resync` first, because events of the meantime are lost. A runtime without this API is asked for
+ * CRI's own events; one without either leaves the reader with resyncs and its own polling.
  */
 export async function* containerdEvents(
   client: grpc.Client,
   { signal, clock, log }: Options,
 ): AsyncGenerator<RuntimeEvent> {
+  let subscription = taskEvents();
   for (let failures = 0; !signal.aborted; ) {
-    const queue = openStream(client, signal);
+    const queue = openStream(client, subscription, signal);
     yield { type: 'resync', reason: 'subscribed to runtime events' };
     try {
       for await (const event of queue) {
@@ -34,6 +37,9 @@ export async function* containerdEvents(
       }
     } catch (error) {
       if (signal.aborted) return;
+      if ((error as grpc.ServiceError | undefined)?.code === UNIMPLEMENTED) {
+        subscription = criEvents();
+      }
       failures++;
       log.debug('runtime event stream ended', { error: errorText(error), failures });
     }
@@ -45,15 +51,55 @@ export async function* containerdEvents(
   }
 }
 
-/** One subscription as an iterable; throws when the stream breaks. */
-function openStream(client: grpc.Client, signal: AbortSignal): AsyncIterable<RuntimeEvent> {
+type Subscription = {
+  method: grpc.MethodDefinition<object, object>;
+  request: object;
+  translate: (message: object) => RuntimeEvent | undefined;
+};
+
+/** containerd's own events: they tell of lack of memory, too. */
+function taskEvents(): Subscription {
   const method = serviceDefinition('containerd-events.proto', `${PACKAGE}.Events`)['Subscribe'];
   if (!method) throw new Error('containerd-events.proto lacks Subscribe');
+  const task = (message: object): RuntimeEvent | undefined => translate(message as Envelope);
+  return { method, request: { filters: FILTERS }, translate: task };
+}
+
+const CRI_TYPES: Record<string, 'started' | 'exited' | 'deleted'> = {
+  CONTAINER_STARTED_EVENT: 'started',
+  CONTAINER_STOPPED_EVENT: 'exited',
+  CONTAINER_DELETED_EVENT: 'deleted',
+};
+
+/** What CRI itself offers, for runtimes that are not containerd. */
+function criEvents(): Subscription {
+  const method = serviceDefinition('cri.proto', 'runtime.v1.RuntimeService')['GetContainerEvents'];
+  if (!method) throw new Error('cri.proto lacks GetContainerEvents');
+  return {
+    method,
+    request: {},
+    translate(message) {
+      const { containerId, containerEventType } = message as {
+        containerId: string;
+        containerEventType: string;
+      };
+      const type = CRI_TYPES[containerEventType];
+      return type && { type, containerId };
+    },
+  };
+}
+
+/** One subscription as an iterable; throws when the stream breaks. */
+function openStream(
+  client: grpc.Client,
+  { method, request, translate: read }: Subscription,
+  signal: AbortSignal,
+): AsyncIterable<RuntimeEvent> {
   const stream = client.makeServerStreamRequest(
     method.path,
     method.requestSerialize,
     method.responseDeserialize,
-    { filters: FILTERS },
+    request,
   );
   const queued: RuntimeEvent[] = [];
   let ended: { error?: unknown } | undefined;
@@ -74,7 +120,7 @@ function openStream(client: grpc.Client, signal: AbortSignal): AsyncIterable<Run
   const onAbort = (): void => stream.cancel();
   signal.addEventListener('abort', onAbort, { once: true });
   stream.on('data', (envelope) => {
-    const event = translate(envelope as Envelope);
+    const event = read(envelope);
     if (event) push(event);
   });
   stream.on('error', end);

@@ -9,7 +9,7 @@ import type {
   VmSpec,
 } from '#node-agent/runtime/microvm/machine.ts';
 import { RuntimeError } from '#node-agent/runtime/service.ts';
-import { createInbox } from './inbox.ts';
+import { createInbox } from '#base/inbox.ts';
 
 /** For tests: what one process of a fake guest does. */
 export type FakeProgram = (process: {

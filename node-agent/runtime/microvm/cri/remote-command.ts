@@ -1,7 +1,7 @@
 import { errorText } from '#base/log.ts';
 import type { GuestStreams } from '#node-agent/runtime/microvm/machine.ts';
 import { execProcess } from './exec.ts';
-import { createInbox } from './inbox.ts';
+import { createInbox } from '#base/inbox.ts';
 import type { OutputStream } from './log-file.ts';
 import { requireContainer, type Runtime, runningVm } from './pod.ts';
 import {

@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream';
-import { createInbox } from './inbox.ts';
+import { createInbox } from '#base/inbox.ts';
 import {
   parseSize,
   type RemoteSession,

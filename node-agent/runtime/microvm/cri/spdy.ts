@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream';
 import { constants, createDeflate, createInflate, type Zlib } from 'node:zlib';
-import { createInbox, type Inbox } from './inbox.ts';
+import { createInbox, type Inbox } from '#base/inbox.ts';
 
 /** One stream of a session; who opened it gave these headers (names in lower case). */
 export type SpdyStream = {

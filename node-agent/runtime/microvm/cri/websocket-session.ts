@@ -1,5 +1,5 @@
 import type { WebSocket } from 'ws';
-import { createInbox } from './inbox.ts';
+import { createInbox } from '#base/inbox.ts';
 import {
   parseSize,
   type RemoteSession,

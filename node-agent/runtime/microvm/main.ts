@@ -1,0 +1,66 @@
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { createLog, errorText } from '#base/log.ts';
+import { detectHost } from '#node-agent/runtime/containerd-config.ts';
+import { start } from './start.ts';
+import { openQemu } from './vmm/qemu.ts';
+
+type Flags = {
+  rootDir: string;
+  cacheDir?: string;
+  stateDir: string;
+  socket: string;
+  certsDir?: string;
+  cniConfDir: string;
+  cniBinDir?: string;
+  v: string;
+};
+
+/** Runs `gantry microvm-runtime` with these arguments until SIGTERM or SIGINT; VMs run on. */
+export async function main(args: readonly string[]): Promise<void> {
+  const command = new Command('microvm-runtime')
+    .description('a CRI runtime whose pods are microVMs')
+    .requiredOption('--root-dir <dir>', 'images and records of pods')
+    .option('--cache-dir <dir>', "the guest's kernel and templates; default: below --root-dir")
+    .option('--state-dir <dir>', "VMs' folders; a short path", '/run/gantry-microvm/vms')
+    .option('--socket <path>', 'the CRI socket', '/run/gantry-microvm/cri.sock')
+    .option('--certs-dir <dir>', '<host>/hosts.toml: where images are pulled from')
+    .option('--cni-conf-dir <dir>', 'CNI configuration of pods', '/etc/cni/net.d')
+    .option('--cni-bin-dir <dir>', 'CNI plugins')
+    .option('-v, --v <level>', 'verbosity: 0 or 4', '0');
+  command.parse(args, { from: 'user' });
+  const flags = command.opts<Flags>();
+  const log = createLog({
+    component: 'microvm-runtime',
+    level: Number(flags.v) >= 4 ? 'debug' : 'info',
+  });
+  const stop = new AbortController();
+  for (const name of ['SIGTERM', 'SIGINT'] as const)
+    process.once(name, () => stop.abort(new Error(`received ${name}`)));
+  try {
+    const running = await start(
+      {
+        dir: flags.rootDir,
+        socket: flags.socket,
+        certsDir: flags.certsDir ?? join(flags.rootDir, 'certs.d'),
+        cniConfDir: flags.cniConfDir,
+        cniBinDir: flags.cniBinDir ?? detectHost().cniBinDir ?? '/opt/cni/bin',
+        openVmm: () =>
+          openQemu({
+            stateDir: flags.stateDir,
+            cacheDir: flags.cacheDir ?? join(flags.rootDir, 'guest'),
+            log: log.child('vmm'),
+            signal: stop.signal,
+          }),
+      },
+      { signal: stop.signal, log },
+    );
+    await running.done;
+    // Streams of guests would keep the process alive; their VMs go on without it.
+    process.exit(0);
+  } catch (error) {
+    if (stop.signal.aborted) process.exit(0);
+    log.error('the microVM runtime ended', { error: errorText(error) });
+    process.exit(1);
+  }
+}

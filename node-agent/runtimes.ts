@@ -1,0 +1,188 @@
+import { join } from 'node:path';
+import type { Clock } from '#base/clock.ts';
+import { errorText, type Log } from '#base/log.ts';
+import { PAUSE_IMAGE } from '#node-agent/images-local/pause.ts';
+import { startLocalImages } from '#node-agent/images-local/start.ts';
+import { connectContainerd } from '#node-agent/runtime/containerd.ts';
+import { detectHost } from '#node-agent/runtime/containerd-config.ts';
+import {
+  containerdPaths,
+  ensureContainerd,
+  stopContainerd,
+} from '#node-agent/runtime/containerd-daemon.ts';
+import {
+  ensureMicrovmRuntime,
+  type EnsureMicrovmOptions,
+  hasMicrovmPods,
+  stopMicrovmRuntime,
+} from '#node-agent/runtime/microvm/daemon.ts';
+import { missingForMicrovms } from '#node-agent/runtime/microvm/host.ts';
+import { createRouter, type RuntimeRouter } from '#node-agent/runtime/router.ts';
+
+/** The handler of the RuntimeClass `microvm`. */
+export const MICROVM_HANDLER = 'microvm';
+/** How often the runtimes are asked whether they live. */
+const LOOK_MS = 2_000;
+
+export type RuntimesConfig = {
+  /** Everything this node keeps: `<data-dir>/node/<name>`. */
+  rootDir: string;
+  /** A CRI socket; without, a containerd of our own runs below `rootDir`. */
+  runtimeEndpoint?: string;
+  /** Images of this machine; default `<data-dir>/images`, shared by all its nodes. */
+  imageStoreDir?: string;
+  /** Where the runtimes look for the CNI configuration; default below `rootDir`. */
+  cniConfDir?: string;
+  /** `auto` runs pods of the class `microvm` where the machine can; default `off`. */
+  microvms?: 'auto' | 'off';
+};
+
+/** Whether pods can have microVMs here, in words for users; undefined when nobody asked for them. */
+export type MicrovmState = { ready: boolean; reason: string; message: string } | undefined;
+
+export type Runtimes = Pick<RuntimeRouter, 'client' | 'imagesFor'> & {
+  microvms(): MicrovmState;
+  /** Keeps the runtimes alive until the signal: pods run on without, but nothing can be done for them. */
+  supervise(onChange: () => void, signal: AbortSignal): Promise<void>;
+  done: Promise<void>;
+};
+
+type Around = { signal: AbortSignal; log: Log; clock: Clock };
+
+/** Connects to the runtime that was given, or starts our own with the images of this machine. */
+export async function startRuntimes(config: RuntimesConfig, around: Around): Promise<Runtimes> {
+  const { signal, log, clock } = around;
+  const main = await startMain(config, around);
+  let state: MicrovmState =
+    config.microvms === 'auto'
+      ? { ready: false, reason: 'Starting', message: 'the microVM runtime is starting' }
+      : undefined;
+  const router = createRouter(connectContainerd({ endpoint: main.endpoint, clock, log }), {
+    reserved: [MICROVM_HANDLER],
+    missing: () => `this node has no microVMs: ${state?.message ?? 'they are turned off'}`,
+  });
+  const microvm = microvmOptions(config, around);
+  let joined = false;
+
+  async function ensureMicrovms(): Promise<void> {
+    const missing = config.runtimeEndpoint
+      ? ['the container runtime is somebody else’s (--container-runtime-endpoint)']
+      : missingForMicrovms();
+    if (missing.length > 0) {
+      state = { ready: false, reason: 'Missing', message: missing.join('; ') };
+      return;
+    }
+    const { endpoint } = await ensureMicrovmRuntime(microvm);
+    const client = connectContainerd({ endpoint, clock, log });
+    const ready = (await client.status()).find(({ type }) => type === 'RuntimeReady');
+    if (joined) client.close();
+    else router.add(MICROVM_HANDLER, client);
+    joined = true;
+    state = {
+      ready: ready?.status === true,
+      reason: ready?.reason ?? 'Unknown',
+      message: ready?.message ?? 'the microVM runtime says nothing about itself',
+    };
+  }
+
+  const tryMicrovms = async (): Promise<void> => {
+    try {
+      await ensureMicrovms();
+    } catch (error) {
+      signal.throwIfAborted();
+      state = { ready: false, reason: 'Failed', message: errorText(error) };
+      log.error('cannot start the microVM runtime', { error: errorText(error) });
+    }
+  };
+  // VMs of an earlier start may run: their pods must not look as if they were gone.
+  if (state && hasMicrovmPods(microvm.dir)) await tryMicrovms();
+
+  return {
+    client: router.client,
+    imagesFor: (handler) => router.imagesFor(handler),
+    microvms: () => state,
+    done: main.done,
+    async supervise(onChange, until) {
+      if (state && !joined) {
+        await tryMicrovms();
+        onChange();
+      }
+      while (!until.aborted) {
+        await clock.sleep(LOOK_MS, { signal: until }).catch(() => undefined);
+        if (until.aborted) return;
+        try {
+          await router.client.version();
+        } catch (error) {
+          log.warn('the container runtime does not answer', { error: errorText(error) });
+          await main
+            .revive()
+            .catch((failure: unknown) =>
+              log.error('could not start the container runtime', { error: errorText(failure) }),
+            );
+        }
+        if (!joined) continue;
+        const before = state;
+        await tryMicrovms().catch(() => undefined);
+        if (before?.ready !== state?.ready) onChange();
+      }
+    },
+  };
+}
+
+async function startMain(
+  config: RuntimesConfig,
+  { signal, log, clock }: Around,
+): Promise<{ endpoint: string; done: Promise<void>; revive(): Promise<void> }> {
+  if (config.runtimeEndpoint)
+    return {
+      endpoint: config.runtimeEndpoint,
+      done: Promise.resolve(),
+      revive: () => Promise.resolve(),
+    };
+  const storeDir = config.imageStoreDir ?? join(config.rootDir, '../../images');
+  const local = await startLocalImages({ storeDir }, { signal, log });
+  const ensure = () =>
+    ensureContainerd({
+      dir: containerdDir(config.rootDir),
+      cniConfDir: cniConfDir(config),
+      sandboxImage: PAUSE_IMAGE,
+      registries: local.registries,
+      clock,
+      log,
+      signal,
+    });
+  const { endpoint } = await ensure();
+  return { endpoint, done: local.done, revive: async () => void (await ensure()) };
+}
+
+export const containerdDir = (rootDir: string): string => join(rootDir, 'containerd');
+const microvmDir = (rootDir: string): string => join(rootDir, 'microvm');
+const cniConfDir = (config: RuntimesConfig): string =>
+  config.cniConfDir ?? join(config.rootDir, 'cni');
+
+function microvmOptions(config: RuntimesConfig, around: Around): EnsureMicrovmOptions {
+  const { rootDir } = config;
+  return {
+    dir: microvmDir(rootDir),
+    cacheDir: join(rootDir, '../../microvm-guest'),
+    certsDir: containerdPaths(containerdDir(rootDir)).certsDir,
+    cniConfDir: cniConfDir(config),
+    cniBinDir: detectHost().cniBinDir ?? '/opt/cni/bin',
+    ...around,
+  };
+}
+
+/** Stops the runtimes of a node with all their pods; images stay. Idempotent. */
+export async function stopRuntimes(
+  rootDir: string,
+  { log, clock }: Pick<Around, 'log' | 'clock'>,
+): Promise<void> {
+  const signal = new AbortController().signal;
+  const options = microvmOptions({ rootDir }, { log, clock, signal });
+  await stopMicrovmRuntime(options.dir, {
+    revive: () => ensureMicrovmRuntime(options),
+    log,
+    clock,
+  });
+  await stopContainerd(containerdDir(rootDir), { log });
+}
