@@ -41,18 +41,40 @@ const APPLETS = [
 /** Needs root, ip, mkfs.erofs, busybox. `octet` sets this ground's addresses and names apart. */
 export function makeGround(octet: number): VmGround {
   const dir = mkdtempSync(join(tmpdir(), 'gantry-vm-'));
-  const netns = `gantry-vm-${octet}`;
-  const link = `gvm${octet}`;
   const run = (command: string, ...args: string[]): string =>
     execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
   const gateway = `10.131.${octet}.1`;
-  quietly('ip', 'netns', 'del', netns); // of a test that was killed
-  quietly('ip', 'link', 'del', link);
-  run('ip', 'netns', 'add', netns);
-  run('ip', '-n', netns, 'link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', link, 'netns', '1');
-  run('ip', '-n', netns, 'link', 'set', 'eth0', 'up');
-  run('ip', 'link', 'set', link, 'up');
-  run('ip', 'addr', 'replace', `${gateway}/24`, 'dev', link);
+  const networks = new Map<string, string>();
+
+  /** A namespace for each VM, as each pod has one; the first one's link has the host's address. */
+  function netnsOf(id: string): string {
+    const known = networks.get(id);
+    if (known !== undefined) return known;
+    const [name, link] = [`gantry-vm-${octet}-${networks.size}`, `gv${octet}-${networks.size}`];
+    quietly('ip', 'netns', 'del', name); // of a test that was killed
+    quietly('ip', 'link', 'del', link);
+    run('ip', 'netns', 'add', name);
+    run(
+      'ip',
+      '-n',
+      name,
+      'link',
+      'add',
+      'eth0',
+      'type',
+      'veth',
+      'peer',
+      'name',
+      link,
+      'netns',
+      '1',
+    );
+    run('ip', '-n', name, 'link', 'set', 'eth0', 'up');
+    run('ip', 'link', 'set', link, 'up');
+    if (networks.size === 0) run('ip', 'addr', 'replace', `${gateway}/24`, 'dev', link);
+    networks.set(id, name);
+    return name;
+  }
 
   const share = join(dir, 'share');
   mkdirSync(share);
@@ -68,7 +90,7 @@ export function makeGround(octet: number): VmGround {
     spec(id, change) {
       const shareDir = join(share, id);
       mkdirSync(shareDir, { recursive: true });
-      const network = { netnsPath: `/run/netns/${netns}`, interfaceName: 'eth0' };
+      const network = { netnsPath: `/run/netns/${netnsOf(id)}`, interfaceName: 'eth0' };
       return { id, memoryMib: 256, vcpus: 1, cgroupPath: '', shareDir, ...network, ...change };
     },
     makeDisk(name) {
@@ -78,8 +100,7 @@ export function makeGround(octet: number): VmGround {
       return file;
     },
     remove() {
-      quietly('ip', 'netns', 'del', netns);
-      quietly('ip', 'link', 'del', link);
+      for (const name of networks.values()) quietly('ip', 'netns', 'del', name);
       execFileSync('umount', ['-R', share]);
       rmSync(dir, { recursive: true, force: true });
     },
