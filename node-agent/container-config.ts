@@ -1,5 +1,5 @@
 import type { Container, Pod } from '#api/types.ts';
-import { containerResources } from '#node-agent/container-resources.ts';
+import { containerResources, podLimits } from '#node-agent/container-resources.ts';
 import { type EnvVar, expand } from '#node-agent/env-vars.ts';
 import type { NodeServices } from '#node-agent/node-services.ts';
 import { containerLogPath, hostsFile, identityOf, terminationFile } from '#node-agent/pod-files.ts';
@@ -60,6 +60,7 @@ export function containerConfig(request: ContainerRequest, facts: Facts): Contai
       [NOTE.restartCount]: String(attempt),
       [NOTE.terminationMessagePolicy]: spec.terminationMessagePolicy ?? 'File',
       [NOTE.restartDelayMs]: String(restartDelayMs),
+      [NOTE.memoryLimited]: String(memoryLimited(pod, spec)),
       'io.kubernetes.pod.terminationGracePeriod': String(graceOf(pod)),
     },
     logPath: containerLogPath(spec.name, attempt),
@@ -83,6 +84,10 @@ export function containerConfig(request: ContainerRequest, facts: Facts): Contai
     },
   };
 }
+
+const memoryLimited = (pod: Pod, { resources }: Container): boolean =>
+  resources?.limits?.['memory'] !== undefined ||
+  podLimits(pod, undefined).memoryBytes !== undefined;
 
 /** Files the agent puts into every container, unless the pod mounts something there itself. */
 function agentMounts(

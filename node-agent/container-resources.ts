@@ -68,10 +68,24 @@ export function containerResources(
       requests.get('memory') ?? memoryLimit ?? 0,
       facts.memoryCapacityBytes,
     ),
+    ...hugepages(limits),
     // One process out of memory ends its container as a whole.
     ...(facts.cgroupVersion === 2 && memoryLimit ? { unified: { 'memory.oom.group': '1' } } : {}),
   };
 }
+
+/** Page sizes in the words of cgroups: `2MB`, `1GB`. */
+function hugepages(limits: Amounts): Pick<LinuxContainerResources, 'hugepageLimits'> {
+  const asked = [...limits].filter(([name]) => name.startsWith(HUGEPAGES));
+  if (asked.length === 0) return {};
+  const hugepageLimits = asked.map(([name, limit]) => ({
+    pageSize: `${name.slice(HUGEPAGES.length).replace(/i$/, '')}B`,
+    limit,
+  }));
+  return { hugepageLimits };
+}
+
+const HUGEPAGES = 'hugepages-';
 
 /**
  * Who is killed first when the node runs out of memory.

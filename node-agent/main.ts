@@ -49,6 +49,7 @@ type Flags = {
   microvms?: 'auto' | 'off';
   nodeLabels?: string;
   systemReserved?: string;
+  kubeReserved?: string;
   maxPods?: string;
   podMaxPids?: string;
   podManifestPath?: string;
@@ -96,6 +97,7 @@ export async function main(args: readonly string[]): Promise<void> {
     .option('--resolv-conf <file>', "the node's own resolver configuration")
     .option('--node-labels <list>', 'k=v,… to put on the Node object')
     .option('--system-reserved <list>', 'cpu=…,memory=… that pods cannot have')
+    .option('--kube-reserved <list>', 'the same, for the agent and the container runtime')
     .option('--max-pods <count>', 'most pods on this node')
     .option('--pod-max-pids <count>', 'most processes of one pod')
     .option('--pod-manifest-path <path>', 'manifests of pods to run without the API')
@@ -194,7 +196,7 @@ function configOf(flags: Flags): Omit<NodeAgentConfig, 'api'> {
     microvms: flags.microvms === 'auto' ? 'auto' : 'off',
     resolvConf: flags.resolvConf,
     labels: pairs(flags.nodeLabels),
-    reserved: pairs(flags.systemReserved),
+    reserved: [pairs(flags.systemReserved) ?? {}, pairs(flags.kubeReserved) ?? {}],
     maxPods: flags.maxPods === undefined ? undefined : Number(flags.maxPods),
     podManifestPath: flags.podManifestPath,
     eviction: {

@@ -1,6 +1,6 @@
-import { readFileSync, statfsSync } from 'node:fs';
+import { readdirSync, readFileSync, statfsSync } from 'node:fs';
 import * as os from 'node:os';
-import { type Amounts, amountsOf } from '#api/pod-resources.ts';
+import { addAmounts, type Amounts, amountsOf } from '#api/pod-resources.ts';
 import type { Node } from '#api/types.ts';
 
 /** Set aside for the system, by resource name, as quantities. */
@@ -9,6 +9,10 @@ export type Reserved = Readonly<Record<string, string>>;
 export type Capacity = { capacity: Record<string, string>; allocatable: Record<string, string> };
 
 const MAX_PODS = 110;
+/** Where the kernel tells of huge pages that were set aside, one folder for each size. */
+const HUGEPAGES_DIR = '/sys/kernel/mm/hugepages';
+/** Sizes that are named even where the machine has none. */
+const USUAL_PAGES = ['hugepages-1Gi', 'hugepages-2Mi'];
 /** Below this much free memory the node is under pressure; pods cannot count on it. */
 const MEMORY_MARGIN_BYTES = 100 * 1024 * 1024;
 /** Share of the disk that pods cannot count on. */
@@ -16,34 +20,66 @@ const DISK_MARGIN = 0.1;
 const KIBI = 1024;
 
 /** What the machine has, and what of it pods may use. */
-export function readCapacity(rootDir: string, reserved: Reserved, maxPods = MAX_PODS): Capacity {
+export function readCapacity(
+  rootDir: string,
+  reserved: readonly Reserved[],
+  maxPods = MAX_PODS,
+): Capacity {
   const disk = diskUsage(rootDir);
   const cpuMillis = os.availableParallelism() * 1000;
   const memoryBytes = meminfo().totalBytes;
-  const less = amountsOf(reserved);
+  const less: Amounts = new Map();
+  for (const list of reserved) addAmounts(less, amountsOf(list));
   const left = (name: string, amount: number): number =>
     Math.max(0, Math.floor(amount - (less.get(name) ?? 0)));
   const kibi = (bytes: number): string => `${Math.floor(bytes / KIBI)}Ki`;
   const cpu = (millis: number): string =>
     millis % 1000 === 0 ? String(millis / 1000) : `${millis}m`;
+  const hugePages = readHugePages();
+  const hugeBytes = [...hugePages.values()].reduce((sum, bytes) => sum + bytes, 0);
+  const huge = Object.fromEntries(
+    [...hugePages].map(([name, bytes]) => [name, quantityOfBytes(bytes)]),
+  );
   return {
     capacity: {
       cpu: cpu(cpuMillis),
       memory: kibi(memoryBytes),
       pods: String(maxPods),
       'ephemeral-storage': kibi(disk.totalBytes),
-      'hugepages-1Gi': '0',
-      'hugepages-2Mi': '0',
+      ...huge,
     },
     allocatable: {
       cpu: cpu(left('cpu', cpuMillis)),
-      memory: kibi(left('memory', memoryBytes - MEMORY_MARGIN_BYTES)),
+      // Huge pages are memory that nothing else can use.
+      memory: kibi(left('memory', memoryBytes - MEMORY_MARGIN_BYTES - hugeBytes)),
       pods: String(maxPods),
       'ephemeral-storage': String(left('ephemeral-storage', disk.totalBytes * (1 - DISK_MARGIN))),
-      'hugepages-1Gi': '0',
-      'hugepages-2Mi': '0',
+      ...huge,
     },
   };
+}
+
+const quantityOfBytes = (bytes: number): string =>
+  bytes === 0 ? '0' : `${bytes / (KIBI * KIBI)}Mi`;
+
+/** Bytes of huge pages that were set aside, by resource name. */
+export function readHugePages(dir = HUGEPAGES_DIR): Map<string, number> {
+  const found = new Map(USUAL_PAGES.map((name) => [name, 0]));
+  let folders: string[] = [];
+  try {
+    folders = readdirSync(dir);
+  } catch {
+    return found; // a kernel without them
+  }
+  for (const folder of folders) {
+    const sizeKib = Number(/^hugepages-(\d+)kB$/.exec(folder)?.[1] ?? 0);
+    if (sizeKib === 0) continue;
+    const [unit, size] = sizeKib % (KIBI * KIBI) === 0 ? ['Gi', KIBI * KIBI] : ['Mi', KIBI];
+    if (sizeKib % size !== 0) continue;
+    const count = Number(readText(`${dir}/${folder}/nr_hugepages`));
+    found.set(`hugepages-${sizeKib / size}${unit}`, count * sizeKib * KIBI);
+  }
+  return found;
 }
 
 export const allocatableAmounts = ({ allocatable }: Capacity): Amounts => amountsOf(allocatable);

@@ -11,7 +11,7 @@ import { nodes } from '#client/resources.ts';
 import type { Pressure } from '#node-agent/eviction.ts';
 import { architecture, type Capacity, type NodeInfo } from '#node-agent/node-facts.ts';
 import type { MicrovmState } from '#node-agent/runtimes.ts';
-import type { Image } from '#node-agent/runtime/service.ts';
+import type { Image, RuntimeFeatures } from '#node-agent/runtime/service.ts';
 
 /** How often the node looks at itself, and how often it says the same again. */
 const CHECK_MS = 10_000;
@@ -35,6 +35,8 @@ export type NodeReporterOptions = {
   /** Port of the agent's server. */
   port: () => number;
   labels: Readonly<Record<string, string>>;
+  /** What the container runtime can do. */
+  features: RuntimeFeatures;
   capacity: Capacity;
   info: NodeInfo;
   /** What the node is short of. */
@@ -173,7 +175,7 @@ export class NodeReporter {
   }
 
   async #status(before: Node['status'] | undefined): Promise<Node['status']> {
-    const { nodeName, ips, port, capacity, info, images, volumes } = this.#options;
+    const { nodeName, ips, port, capacity, info, features, images, volumes } = this.#options;
     const list = await images().catch((): Image[] => []);
     return {
       addresses: [
@@ -192,6 +194,16 @@ export class NodeReporter {
           sizeBytes: image.size,
         })),
       nodeInfo: info,
+      features: { supplementalGroupsPolicy: features.supplementalGroupsPolicy },
+      runtimeHandlers: [
+        {
+          name: '',
+          features: {
+            recursiveReadOnlyMounts: features.recursiveReadOnlyMounts,
+            userNamespaces: features.userNamespaces,
+          },
+        },
+      ],
       volumesInUse: volumes.volumesInUse(),
     };
   }

@@ -75,6 +75,8 @@ export type ContainerRecord = {
   /** Crash back-off to respect after this attempt ends. */
   restartDelayMs: number;
   logPath: string;
+  /** False when running out of memory cannot have ended it. */
+  memoryLimited?: boolean;
   /** Absent where the runtime does not tell. */
   limits?: ContainerLimits | undefined;
   user?: { uid: number; gid: number; supplementalGroups: number[] } | undefined;

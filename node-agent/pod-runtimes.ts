@@ -23,6 +23,8 @@ export const NOTE = {
   restartCount: 'io.kubernetes.container.restartCount',
   terminationMessagePolicy: 'io.kubernetes.container.terminationMessagePolicy',
   restartDelayMs: 'gantry.dev/restart-delay-ms',
+  /** Whether the kernel may kill it for its own, or its pod's, use of memory. */
+  memoryLimited: 'gantry.dev/memory-limited',
 } as const;
 
 /** Safety net under the event stream. */
@@ -246,7 +248,8 @@ export class PodRuntimes {
         await clock.sleep(ms, { signal });
         const record = await this.refreshContainer(id, entry);
         if (record?.state === 'running' || record?.state === 'created') continue;
-        if (record?.exitCode === KILLED_EXIT_CODE && record.reason !== OOM_KILLED) {
+        const killed = record?.exitCode === KILLED_EXIT_CODE && record.memoryLimited !== false;
+        if (killed && record.reason !== OOM_KILLED) {
           // Why it was killed is told by another event, which may come a little later.
           await clock.sleep(OOM_WAIT_MS, { signal });
           await this.refreshContainer(id, entry);
@@ -343,6 +346,7 @@ export class PodRuntimes {
       hash: status.annotations[NOTE.hash] ?? '',
       restartDelayMs: Number(status.annotations[NOTE.restartDelayMs] ?? 0),
       logPath: status.logPath,
+      memoryLimited: status.annotations[NOTE.memoryLimited] !== 'false',
       ...(limits ? { limits } : {}),
       ...(linux
         ? {

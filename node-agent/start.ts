@@ -95,7 +95,8 @@ export type NodeAgentConfig = RuntimesConfig & {
   /** Names the bridge and the nftables table; default `gantry`. */
   networkName?: string;
   labels?: Readonly<Record<string, string>>;
-  reserved?: Reserved;
+  /** For the system and for the agent itself; their sum is kept from pods. */
+  reserved?: readonly Reserved[];
   maxPods?: number;
   podPidsLimit?: number;
   /** Sysctls that pods may set besides the safe ones; `net.core.*` names all that begin so. */
@@ -150,7 +151,7 @@ export async function start(
   });
   const { services, events, csi } = parts;
 
-  const capacity = readCapacity(rootDir, config.reserved ?? {}, config.maxPods);
+  const capacity = readCapacity(rootDir, config.reserved ?? [], config.maxPods);
   const eviction = new EvictionLoop({
     services,
     images: runtime.client,
@@ -204,6 +205,7 @@ export async function start(
     ips: [config.nodeIp],
     port: server.port,
     labels: config.labels ?? {},
+    features: version.features,
     capacity,
     info: readNodeInfo(version, AGENT_VERSION),
     has: (pressure) => eviction.has(pressure),
@@ -370,7 +372,7 @@ async function makeServices(
   const services: NodeServices = {
     nodeName,
     host: { ips: [nodeIp], idPrefix: version.name },
-    allocatable: allocatableAmounts(readCapacity(rootDir, config.reserved ?? {}, config.maxPods)),
+    allocatable: allocatableAmounts(readCapacity(rootDir, config.reserved ?? [], config.maxPods)),
     memoryCapacityBytes: meminfo().totalBytes,
     podPidsLimit: config.podPidsLimit,
     clusterDomain: config.clusterDomain ?? DEFAULT_DOMAIN,
