@@ -74,6 +74,13 @@ export function refuseMisfits(applied: KubeObject, shape: Shape, kind: Gvk): voi
   );
 }
 
+/** Whether everything in a value has a place in the shape. */
+export function fits(value: unknown, shape: Shape): boolean {
+  const errors: string[] = [];
+  check(value, shape, '', errors);
+  return errors.length === 0;
+}
+
 function check(value: unknown, shape: Shape, path: string, errors: string[]): void {
   if (value === null || value === undefined) return;
   switch (shape.type) {

@@ -3,6 +3,8 @@ import type { Conflict } from '#api/apply-conflict.ts';
 import { refuseMisfits } from '#api/apply-config.ts';
 import { lastAppliedFields, renewLastApplied } from '#api/apply-last.ts';
 import { mergeValues, removeUnowned, withoutFields } from '#api/apply-merge.ts';
+import type { Seen, Versions } from '#api/apply-versions.ts';
+import { seenBy } from '#api/apply-versions.ts';
 import { compareFields, fieldsOfValue } from '#api/field-compare.ts';
 import type { Comparison } from '#api/field-compare.ts';
 import { difference, equalFields, fieldsOf, recursiveDifference, union } from '#api/field-set.ts';
@@ -54,6 +56,8 @@ export type FieldWrite = {
   now: string;
   /** Dotted paths that this endpoint does not write; default by `ignoredPaths`. */
   ignored?: FieldSet | undefined;
+  /** Other versions of the kind; without them all have the same fields. */
+  versions?: Versions | undefined;
 };
 
 const STATUS: FieldSet = fieldsOf('status');
@@ -114,7 +118,17 @@ function update(write: FieldWrite, owners: readonly Owner[]): readonly Owner[] {
   const compared = compareFields(before, object, shapeOf(schema, definitions));
   const changed = recursiveDifference(compared.changed, ignored);
   const removed = recursiveDifference(compared.removed, ignored);
-  const kept = takeFrom(takeFrom(owners, changed), removed);
+  const seen = seenBy({
+    ...write,
+    own: { changed, removed },
+    before: old,
+    after: object,
+    versions: write.versions,
+    ignored,
+  });
+  const kept = leftOver(owners, seen);
+  // Upstream forgets everybody where it cannot tell who owns what.
+  if (!kept) return [];
   const taken = ownable(changed, undefined);
   if (!taken) return kept;
   return capUpdaters(
@@ -127,6 +141,17 @@ function update(write: FieldWrite, owners: readonly Owner[]): readonly Owner[] {
       fields: taken,
     }),
   );
+}
+
+/** What owners keep of their fields; null where that cannot be told. */
+function leftOver(owners: readonly Owner[], seenIn: (apiVersion: string) => Seen): Owner[] | null {
+  const left: Owner[] = [];
+  for (const owner of owners) {
+    const seen = seenIn(owner.apiVersion);
+    if (seen === 'misfit') return null;
+    if (seen !== 'gone') left.push(...takeFrom(takeFrom([owner], seen.changed), seen.removed));
+  }
+  return left;
 }
 
 export type ApplyRequest = {
@@ -143,6 +168,7 @@ export type ApplyRequest = {
   /** Take fields over that others own, instead of refusing. */
   force: boolean;
   ignored?: FieldSet | undefined;
+  versions?: Versions | undefined;
 };
 
 export type Applied = {
@@ -232,11 +258,22 @@ function mergeApplied(
     compareFields(live ?? zeroObject(schema, definitions), object, shape),
     ignored,
   );
+  const seen = seenBy({
+    apiVersion: self.apiVersion,
+    own: { changed, removed },
+    before: live,
+    after: object,
+    versions: request.versions,
+    ignored,
+  });
   if (!force) {
-    const conflicts = conflictsOf(others, changed);
+    const conflicts = others.flatMap((owner) => {
+      const theirs = seen(owner.apiVersion);
+      return typeof theirs === 'string' ? [] : conflictsOf([owner], theirs.changed);
+    });
     if (conflicts.length > 0) return { conflicts };
   }
-  const left = takeFrom(takeFrom(others, changed), removed);
+  const left = leftOver(others, seen) ?? [];
   const own = ownable(wanted, undefined);
   // The same fields in another order are no change.
   const fields = equalFields(own, before?.fields) ? before?.fields : own;

@@ -7,6 +7,7 @@ import { cloneJson } from '#api/json.ts';
 import { badRequestError, invalidError } from '#api/status.ts';
 import { formatTime } from '#api/time.ts';
 import type { KubeObject } from '#api/types.ts';
+import { versionsOf } from '#apiserver/resource/managed-fields.ts';
 import type { PatchOptions } from '#apiserver/resource/patch.ts';
 import type { Updated } from '#apiserver/resource/update.ts';
 import { updateObject } from '#apiserver/resource/update.ts';
@@ -58,6 +59,7 @@ export async function applyConfig(
         subresource: info.subresource,
         now: formatTime(server.clock.now()),
         force: options.force ?? false,
+        versions: versionsOf(server, kind),
         ignored: ignoredPaths(info.subresource, kind.subresources?.['status'] !== undefined),
       }),
     );
