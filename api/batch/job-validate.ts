@@ -1,7 +1,7 @@
 import { checkPodTemplate } from '#api/core/pod-validate.ts';
 import { duplicate, invalid, notSupported, required, tooLong, tooMany } from '#api/field-error.ts';
-import { internalForm } from '#api/internal-form.ts';
 import { matchesLabels } from '#api/labels.ts';
+import { checkSuccessPolicy } from '#api/batch/success-policy.ts';
 import type { Job, JobSpec, PodTemplateSpec } from '#api/types.ts';
 import type { Errors } from '#api/validate.ts';
 import { checkEnum, checkImmutable, checkNotNegative, sameMeaning } from '#api/validate.ts';
@@ -196,46 +196,6 @@ function checkExitCodes(
       break;
     }
     seen.add(value);
-  }
-}
-
-const INDEXES = /^\d+(-\d+)?(,\d+(-\d+)?)*$/;
-
-function checkSuccessPolicy(errors: Errors, path: string, spec: JobSpec): void {
-  if (!spec.successPolicy) return;
-  if (spec.completionMode !== 'Indexed') {
-    errors.push(
-      invalid(
-        path,
-        internalForm('SuccessPolicy', spec.successPolicy),
-        'requires indexed completion mode',
-      ),
-    );
-    return;
-  }
-  const rules = spec.successPolicy.rules ?? [];
-  if (rules.length === 0) {
-    const text = 'at least one rules must be specified when the successPolicy is specified';
-    errors.push(required(`${path}.rules`, text));
-  }
-  for (const [i, rule] of rules.entries()) {
-    const at = `${path}.rules[${i}]`;
-    const { succeededIndexes: indexes, succeededCount: count } = rule;
-    if (indexes === undefined && count === undefined) {
-      errors.push(
-        required(at, 'at least one of succeededCount or succeededIndexes must be specified'),
-      );
-    }
-    if (indexes !== undefined && !INDEXES.test(indexes)) {
-      errors.push(
-        invalid(`${at}.succeededIndexes`, indexes, 'cannot parse as a list of intervals'),
-      );
-    }
-    checkNotNegative(errors, `${at}.succeededCount`, count);
-    if (count !== undefined && spec.completions !== undefined && count > spec.completions) {
-      const text = `must be less than or equal to ${spec.completions} (the number of specified completions)`;
-      errors.push(invalid(`${at}.succeededCount`, count, text));
-    }
   }
 }
 
