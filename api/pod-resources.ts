@@ -1,4 +1,12 @@
-import { parseQuantity, quantityMilli, quantityValue } from '#api/quantity.ts';
+import {
+  addQuantity,
+  compareQuantity,
+  formatQuantity,
+  parseQuantity,
+  type Quantity,
+  quantityMilli,
+  quantityValue,
+} from '#api/quantity.ts';
 import type { Container, PodSpec } from '#api/types.ts';
 
 /**
@@ -17,43 +25,84 @@ export function amountsOf(list: Readonly<Record<string, string>> | undefined): A
   return amounts;
 }
 
-export function addAmounts(into: Amounts, more: Amounts): void {
+export function addAmounts(into: Amounts, more: Amounts): Amounts {
   for (const [name, amount] of more) into.set(name, (into.get(name) ?? 0) + amount);
+  return into;
 }
 
 export function subtractAmounts(from: Amounts, less: Amounts): void {
   for (const [name, amount] of less) from.set(name, (from.get(name) ?? 0) - amount);
 }
 
-function maxAmounts(into: Amounts, other: Amounts): void {
+function maxAmounts(into: Amounts, other: Amounts): Amounts {
   for (const [name, amount] of other) into.set(name, Math.max(into.get(name) ?? 0, amount));
+  return into;
 }
 
+/** How amounts of containers are put together; `add` and `larger` may change and return `into`. */
+type Sum<T> = {
+  of(container: Container): T;
+  zero(): T;
+  add(into: T, more: T): T;
+  larger(into: T, other: T): T;
+};
+
 /**
- * What a pod takes from a node. Containers and sidecars run together, so they add up; an init
- * container runs beside the sidecars started before it, so the larger of both counts; the
- * RuntimeClass overhead comes on top; requests at pod level replace the sum.
- * Source: Kubernetes "Sidecar containers: resource sharing", KEP-2837 pod level resources.
+ * What a pod's containers take together: main containers and sidecars at once, or the largest init
+ * container with the sidecars started before it, whichever is more.
+ * Source: Kubernetes "Sidecar containers: resource sharing".
  */
-export function podAmounts(spec: PodSpec, what: 'requests' | 'limits'): Amounts {
-  const of = (container: Container): Amounts => amountsOf(container.resources?.[what]);
-  const sum: Amounts = new Map();
-  for (const container of spec.containers) addAmounts(sum, of(container));
-  const sidecars: Amounts = new Map();
-  const peak: Amounts = new Map();
+function sumOf<T>(spec: PodSpec, { of, zero, add, larger }: Sum<T>): T {
+  let running = zero();
+  for (const container of spec.containers ?? []) running = add(running, of(container));
+  let sidecars = zero();
+  let peak = zero();
   for (const container of spec.initContainers ?? []) {
     const own = of(container);
     if (container.restartPolicy === 'Always') {
-      addAmounts(sum, own);
-      addAmounts(sidecars, own);
-      maxAmounts(peak, sidecars);
-    } else {
-      addAmounts(own, sidecars);
-      maxAmounts(peak, own);
-    }
+      running = add(running, own);
+      sidecars = add(sidecars, own);
+      peak = larger(peak, sidecars);
+    } else peak = larger(peak, add(own, sidecars));
   }
-  maxAmounts(sum, peak);
+  return larger(running, peak);
+}
+
+/**
+ * What a pod takes from a node: its containers, the RuntimeClass overhead on top; requests at pod
+ * level replace the sum. Source: KEP-2837 pod level resources.
+ */
+export function podAmounts(spec: PodSpec, what: 'requests' | 'limits'): Amounts {
+  const sum = sumOf<Amounts>(spec, {
+    of: (container) => amountsOf(container.resources?.[what]),
+    zero: () => new Map(),
+    add: addAmounts,
+    larger: maxAmounts,
+  });
   for (const [name, amount] of amountsOf(spec.resources?.[what])) sum.set(name, amount);
   addAmounts(sum, amountsOf(spec.overhead));
   return sum;
+}
+
+/** Of one resource, exactly, and of the containers alone; undefined where none names it. */
+export function podTotal(
+  spec: PodSpec,
+  resource: string,
+  what: 'requests' | 'limits',
+): Quantity | undefined {
+  return sumOf<Quantity | undefined>(spec, {
+    of(container) {
+      const text = container.resources?.[what]?.[resource];
+      return text === undefined ? undefined : parseQuantity(text);
+    },
+    zero: () => undefined,
+    add: (a, b) => (a && b ? addQuantity(a, b) : (a ?? b)),
+    larger: (a, b) => (a && b && compareQuantity(a, b) < 0 ? b : (a ?? b)),
+  });
+}
+
+/** The requests, as text. */
+export function sumOfRequests(spec: PodSpec, resource: string): string | undefined {
+  const total = podTotal(spec, resource, 'requests');
+  return total === undefined ? undefined : formatQuantity(total);
 }

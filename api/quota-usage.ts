@@ -1,4 +1,4 @@
-import { podTotal } from '#api/core/pod-resources.ts';
+import { podTotal } from '#api/pod-resources.ts';
 import { qosClassOf } from '#api/core/pod-qos.ts';
 import type { Kind } from '#api/kind.ts';
 import { addQuantity, parseQuantity, type Quantity } from '#api/quantity.ts';

@@ -1,6 +1,6 @@
 import { defaultVolume } from '#api/core/volume-defaults.ts';
 import { imagePullPolicyFor } from '#api/core/image-name.ts';
-import { sumOfRequests } from '#api/core/pod-resources.ts';
+import { sumOfRequests } from '#api/pod-resources.ts';
 import { canonicalResources } from '#api/meta/resource-list.ts';
 import type { Container, PodSpec, PodTemplateSpec, Probe } from '#api/types.ts';
 

@@ -5,7 +5,7 @@ import {
   isHugePages,
   mayOvercommit,
 } from '#api/core/resource-names.ts';
-import { sumOfRequests } from '#api/core/pod-resources.ts';
+import { sumOfRequests } from '#api/pod-resources.ts';
 import {
   duplicate,
   forbidden,

@@ -1,4 +1,4 @@
-import { podTotal } from '#api/core/pod-resources.ts';
+import { podTotal } from '#api/pod-resources.ts';
 import { compareQuantity, formatQuantity, parseQuantity, type Quantity } from '#api/quantity.ts';
 import { forbiddenError } from '#api/status.ts';
 import type { Container, KubeObject, LimitRange, Pod } from '#api/types.ts';
