@@ -88,7 +88,7 @@ export function createRouter(options: {
       const call: Call = { server, kind, info, request, user };
       const handler = handlerOf(info);
       if (handler) {
-        if (!verbsOf(kind, info.subresource).includes(info.verb)) throw methodNotAllowed();
+        if (!mayBeAsked(kind, info)) throw methodNotAllowed();
         return handler.handle(context, handlerRequest(call));
       }
       if (info.rest !== '') throw nothingThere();
@@ -111,6 +111,10 @@ export function createRouter(options: {
     },
   };
 }
+
+/** OPTIONS has no verb, and is for the server behind a proxy to answer. */
+const mayBeAsked = (kind: Kind, { subresource, verb, method }: RequestInfo): boolean =>
+  verbsOf(kind, subresource).includes(verb) || (subresource === 'proxy' && method === 'OPTIONS');
 
 /** What may be asked of a handler: the verbs of its subresource, or of its create-only kind. */
 function verbsOf(kind: Kind, subresource: string): readonly string[] {

@@ -16,6 +16,7 @@ import {
   passToNode,
   requestNode,
 } from '#apiserver/subresources/node-connection.ts';
+import { detouredAnswer } from '#apiserver/subresources/proxy-pages.ts';
 
 /**
  * `nodes/NAME/proxy`, `pods/NAME/proxy` and `services/NAME/proxy`: HTTP through the API server to
@@ -127,8 +128,12 @@ function readyAddresses(
 /** What follows `/proxy`, with the query. */
 function pathOf({ info, request }: HandlerRequest): string {
   const query = request.url.indexOf('?');
-  return `${info.rest || '/'}${query < 0 ? '' : request.url.slice(query)}`;
+  return `${tailOf(info) || '/'}${query < 0 ? '' : request.url.slice(query)}`;
 }
+
+/** What follows `/proxy`, its last slash included. */
+const tailOf = ({ rest, path }: HandlerRequest['info']): string =>
+  path.endsWith('/') ? `${rest}/` : rest;
 
 /** The client's headers but for those of its connection with us, and its credentials. */
 function headersOf({ request }: HandlerRequest): Record<string, string> {
@@ -140,7 +145,25 @@ function headersOf({ request }: HandlerRequest): Record<string, string> {
   return headers;
 }
 
-function forward(request: HandlerRequest, target: Target): Promise<ServerResponse> {
+/** Links of the server behind the proxy lead by the proxy. */
+async function forward(request: HandlerRequest, target: Target): Promise<ServerResponse> {
+  const { info } = request;
+  const { method, url, headers } = request.request;
+  if (info.rest === '' && !info.path.endsWith('/') && (method === 'GET' || method === 'HEAD')) {
+    // Relative links of a page need the slash.
+    const location = `${info.path}/${url.slice(info.path.length)}`;
+    return { status: 301, headers: { location }, body: '' };
+  }
+  const tail = tailOf(info);
+  const detour = {
+    host: `${target.host}:${target.port}`,
+    prefix: info.path.slice(0, info.path.length - tail.length),
+    origin: `https://${headers[':authority'] ?? headers['host'] ?? ''}`,
+  };
+  return detouredAnswer(await ask(request, target), detour);
+}
+
+function ask(request: HandlerRequest, target: Target): Promise<ServerResponse> {
   const { method, body, signal } = request.request;
   const client = target.protocol === 'https' ? https : http;
   return new Promise((resolve, reject) => {
