@@ -41,10 +41,10 @@ function maxAmounts(into: Amounts, other: Amounts): Amounts {
 
 /** How amounts of containers are put together; `add` and `larger` may change and return `into`. */
 type Sum<T> = {
-  of(container: Container): T;
-  zero(): T;
-  add(into: T, more: T): T;
-  larger(into: T, other: T): T;
+  of: (container: Container) => T;
+  zero: () => T;
+  add: (into: T, more: T) => T;
+  larger: (into: T, other: T) => T;
 };
 
 /**

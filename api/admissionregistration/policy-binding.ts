@@ -14,7 +14,7 @@ export function policyBinding(
   family: 'Mutating' | 'Validating',
   more: {
     hashedVersion?: string;
-    check?(errors: Errors, binding: PolicyBinding): void;
+    check?: (errors: Errors, binding: PolicyBinding) => void;
   } = {},
 ): Kind {
   const { hashedVersion, check } = more;
