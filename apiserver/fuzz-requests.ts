@@ -1,5 +1,6 @@
 import type { Random } from '#base/random.ts';
 import { randomInt } from '#base/random.ts';
+import { SAMPLES } from '#apiserver/fuzz-objects.ts';
 import { encodeBody } from '#proto/kubernetes-encode.ts';
 
 /** Right requests of many sorts, and ways to make them wrong, for the fuzzing test. */
@@ -122,6 +123,7 @@ export const STORED: readonly { path: string; object: { metadata: { name: string
   { path: '/apis/networking.k8s.io/v1/namespaces/default/networkpolicies', object: POLICY },
   { path: '/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles', object: ROLE },
   { path: '/apis/apiextensions.k8s.io/v1/customresourcedefinitions', object: DEFINITION },
+  ...SAMPLES,
 ];
 const DOCUMENTS = [
   '/version',
@@ -209,6 +211,8 @@ const STRANGE_VALUES: readonly unknown[] = [
   1.5,
   1e300,
   2 ** 53,
+  2n ** 53n + 1n,
+  -(2n ** 63n),
   '',
   '\u0000',
   'x'.repeat(70_000),

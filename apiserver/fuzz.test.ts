@@ -29,7 +29,7 @@ const MEMORY_BYTES = 512 * 1024 * 1024;
 
 /** Failures of the server's own that are upstream's answer as well. */
 const EXPLAINED_500 =
-  /resourceVersion: Invalid value|unknown patch type: |failed to create typed patch object/;
+  /resourceVersion: Invalid value|unknown patch type: |failed to create typed patch object|no preferred addresses found/;
 
 let server: TestServer;
 before(async () => {

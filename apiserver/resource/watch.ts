@@ -33,6 +33,8 @@ const BOOKMARK_PERIOD_MS = 60_000;
 /** Watches without a timeout end by themselves between these, so that load spreads anew. */
 const MIN_TIMEOUT_SECONDS = 1_800;
 const TIMEOUT_SPREAD_SECONDS = 1_800;
+/** Timers know no longer ones: 24 days. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 export type WatchRequest = {
   kind: Kind;
@@ -150,7 +152,8 @@ class WatchStream {
     const { options } = this.#request;
     const seconds =
       options.timeoutSeconds ?? MIN_TIMEOUT_SECONDS + randomInt(random, TIMEOUT_SPREAD_SECONDS);
-    clock.sleep(seconds * 1000, { signal }).then(end, () => {});
+    const ms = Math.min(Math.max(seconds, 0) * 1000, MAX_TIMER_MS);
+    clock.sleep(ms, { signal }).then(end, () => {});
     if (options.allowWatchBookmarks) this.#bookmarks(signal).catch(() => {});
   }
 
