@@ -52,8 +52,9 @@ export function errorText(error: unknown): string {
   let current: unknown = error;
   for (let depth = 0; current !== undefined && depth < 5; depth++) {
     const text = current instanceof Error ? current.message : String(current);
-    // A cause that only wraps the same words (gRPC puts a code before them) says nothing new.
-    if (depth === 0 || !text.endsWith(parts.at(-1) ?? '')) parts.push(text);
+    // A cause of the same words (gRPC puts a code before them) says nothing new.
+    const words = text.replace(/^\d+ [A-Z_]+: /, '');
+    if (!parts.at(-1)?.includes(words)) parts.push(text);
     current = current instanceof Error ? current.cause : undefined;
   }
   return parts.join(': ');

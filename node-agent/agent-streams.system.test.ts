@@ -228,7 +228,16 @@ run('callers are known by certificate or token, and may do what their roles say'
     subjects: [{ kind: 'ServiceAccount', name: 'monitor', namespace: 'default' }],
   });
   const forged = { headers: { authorization: 'Bearer forged' } };
-  assert.equal((await ask('/healthz', {})).text, 'ok');
+  assert.equal((await ask('/healthz', {})).status, 401);
+  assert.equal((await ask('/healthz', certificate('admin'))).text, 'ok');
+  assert.match((await ask('/metrics', certificate('admin'))).text, /^kubelet_running_pods 1$/m);
+  assert.match(
+    (await ask('/metrics/probes', certificate('admin'))).text,
+    /^prober_probe_total\{probe_type="Readiness",result="successful",container="main"/m,
+  );
+  const running = JSON.parse((await ask('/runningpods', certificate('admin'))).text);
+  assert.equal(running.items[0].metadata.name, 'web');
+  assert.equal((await ask('/checkpoint/default/web/main', certificate('admin'))).status, 404);
   assert.equal((await ask('/pods', {})).status, 401);
   assert.equal((await ask('/pods', forged)).status, 401);
   assert.equal((await ask('/metrics/resource', monitor)).status, 200);

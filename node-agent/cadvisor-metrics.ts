@@ -1,3 +1,4 @@
+import { Exposition, type Family, type Labels } from '#node-agent/exposition.ts';
 import type { ContainerRecord } from '#node-agent/pod-observation.ts';
 import type { NetworkInterface } from '#node-agent/pod-details.ts';
 import type { ContainerUsage, PodUsage } from '#node-agent/usage.ts';
@@ -16,9 +17,6 @@ export type MeasuredPod = {
 };
 
 export type Machine = { cores: number; memoryBytes: number };
-
-type Family = { name: string; type: 'counter' | 'gauge'; help: string };
-type Labels = Readonly<Record<string, string>>;
 
 /**
  * The kubelet's /metrics/cadvisor: the series that dashboards and alerts of Kubernetes commonly use,
@@ -180,24 +178,3 @@ const NETWORK_SERIES = [
   network('transmit', 'errors', 'txErrors'),
   network('transmit', 'packets_dropped', 'txDropped'),
 ];
-
-/** Text in Prometheus' exposition format, family after family. */
-class Exposition {
-  readonly #lines: string[] = [];
-
-  family({ name, type, help }: Family, samples: readonly (readonly [Labels, number])[]): void {
-    if (samples.length === 0) return;
-    this.#lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`);
-    for (const [labels, value] of samples) {
-      const list = Object.entries(labels).map(([key, text]) => `${key}="${escape(text)}"`);
-      this.#lines.push(`${name}${list.length > 0 ? `{${list.join(',')}}` : ''} ${value}`);
-    }
-  }
-
-  toString(): string {
-    return `${this.#lines.join('\n')}\n`;
-  }
-}
-
-const escape = (text: string): string =>
-  text.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n');

@@ -178,6 +178,8 @@ test('hostPath types are checked', async () => {
     prepare(podWith([{ name: 'v', hostPath: { path, type } }]));
   assert.equal(await at('/etc', 'Directory'), '/etc');
   await assert.rejects(at('/etc', 'File'), /hostPath type check failed: \/etc is not a file/);
+  // Where nobody can make a directory it fails, and does not go on for ever.
+  await assert.rejects(at('/proc/none/at/all', 'DirectoryOrCreate'), /ENOENT/);
   const made = join(root, 'made/here');
   await at(made, 'DirectoryOrCreate');
   assert.ok(statSync(made).isDirectory());

@@ -41,7 +41,16 @@ export function verdictOf(
   return { started, ready, ...(failed ? { failed } : {}) };
 }
 
+/** How often a probe came to what: `successful`, `failed`, `unknown`. */
+export type ProbeCount = {
+  pod: Pod;
+  container: string;
+  kind: ProbeKind;
+  outcomes: Record<string, number>;
+};
+
 type Watched = {
+  counts: ProbeCount[];
   uid: string;
   verdict: ProbeVerdict;
   stop: AbortController;
@@ -87,6 +96,11 @@ export class Probes {
     }
   }
 
+  /** Of all containers that are probed now. */
+  counts(): ProbeCount[] {
+    return [...this.#watched.values()].flatMap(({ counts }) => counts);
+  }
+
   stopAll(): void {
     for (const { stop } of this.#watched.values()) stop.abort();
     this.#watched.clear();
@@ -95,17 +109,25 @@ export class Probes {
   #begin(pod: Pod, podIp: string, record: ContainerRecord, spec: Container): Watched {
     const states = { startup: PROBE_START, liveness: PROBE_START, readiness: PROBE_START };
     const watched: Watched = {
+      counts: [],
       uid: pod.metadata.uid ?? '',
       verdict: verdictOf(spec, states),
       stop: new AbortController(),
     };
     this.#watched.set(record.id, watched);
     const { signal } = watched.stop;
-    const run = (kind: ProbeKind, probe: Probe, until: () => boolean): Promise<void> =>
-      this.#loop({ pod, podIp, record, spec, kind, probe, until, signal }, (ok) => {
-        states[kind] = probeStep(states[kind], ok, probe);
+    const run = (kind: ProbeKind, probe: Probe, until: () => boolean): Promise<void> => {
+      const outcomes: Record<string, number> = {};
+      watched.counts.push({ pod, container: spec.name, kind, outcomes });
+      return this.#loop({ pod, podIp, record, spec, kind, probe, until, signal }, (outcome) => {
+        const word = outcome.errored ? 'unknown' : outcome.ok ? 'successful' : 'failed';
+        outcomes[word] = (outcomes[word] ?? 0) + 1;
+        // What could not be found out counts neither way.
+        if (outcome.errored) return;
+        states[kind] = probeStep(states[kind], outcome.ok, probe);
         this.#conclude(watched, verdictOf(spec, states));
       });
+    };
     const all = async (): Promise<void> => {
       if (spec.startupProbe)
         await run('startup', spec.startupProbe, () => states.startup.result !== 'unknown');
@@ -133,7 +155,7 @@ export class Probes {
     if (!same) this.#options.onChange(watched.uid);
   }
 
-  async #loop(task: ProbeTask, conclude: (ok: boolean) => void): Promise<void> {
+  async #loop(task: ProbeTask, conclude: (outcome: Outcome) => void): Promise<void> {
     const { clock, run, events } = this.#options;
     const { pod, podIp, record, spec, kind, probe, until, signal } = task;
     const firstAtMs = record.startedAtMs + (probe.initialDelaySeconds ?? 0) * 1000;
@@ -147,8 +169,7 @@ export class Probes {
       signal.throwIfAborted();
       const note = probeNote(kind, outcome);
       if (note) events.record(pod, { ...note, fieldPath: `spec.containers{${spec.name}}` });
-      // What could not be found out counts neither way.
-      if (!outcome.errored) conclude(outcome.ok);
+      conclude(outcome);
       if (until()) return;
       await clock.sleep(Math.max(0, begunMs + periodMs - clock.now()), { signal });
     }

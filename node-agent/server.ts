@@ -5,6 +5,7 @@ import { availableParallelism } from 'node:os';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { errorText, type Log } from '#base/log.ts';
+import { agentMetrics, probeMetrics } from '#node-agent/agent-metrics.ts';
 import { cadvisorMetrics, type MeasuredPod } from '#node-agent/cadvisor-metrics.ts';
 import { readLog, type LogOptions } from '#node-agent/logs.ts';
 import type { NodeServices } from '#node-agent/node-services.ts';
@@ -147,10 +148,10 @@ async function serve(
 ): Promise<void> {
   try {
     const url = new URL(request.url ?? '/', 'https://agent');
-    if (url.pathname === '/healthz') return text(response, 'ok');
     const wish = wishOf(request.method ?? '', url.pathname);
     await options.access.check(credentialsOf(request), wish);
     if (isStream(url.pathname)) throw new RequestError(400, 'you must specify an upgrade');
+    if (/^\/healthz(\/(ping|log|syncloop))?$/.test(url.pathname)) return text(response, 'ok');
     await route(options, meter, url, response);
   } catch (error) {
     if (response.headersSent) {
@@ -173,6 +174,8 @@ async function route(
   const { config, workers } = options;
   const path = url.pathname.replace(/\/$/, '');
   if (path.startsWith('/containerLogs/')) return containerLogs(options, url, response);
+  if (path.startsWith('/checkpoint/'))
+    throw new RequestError(404, 'this container runtime makes no checkpoints');
   switch (path) {
     case '/stats/summary': {
       const pods = await meter.pods();
@@ -184,14 +187,14 @@ async function route(
       return text(response, resourceMetrics(meter.node(), await meter.pods()));
     case '/metrics/cadvisor':
       return text(response, cadvisorMetrics(readMachine(), measured(options, await meter.pods())));
+    case '/metrics':
+      return text(response, agentMetrics(options));
+    case '/metrics/probes':
+      return text(response, probeMetrics(options.services.probes.counts()));
     case '/pods':
+      return json(response, podList(workers.all().map((worker) => worker.pod)));
     case '/runningpods':
-      return json(response, {
-        kind: 'PodList',
-        apiVersion: 'v1',
-        metadata: {},
-        items: workers.all().map((worker) => worker.pod),
-      });
+      return json(response, podList(runningPods(options.services)));
     case '/configz':
       return json(response, {
         kubeletconfig: {
@@ -207,6 +210,28 @@ async function route(
       throw new RequestError(404, `404 page not found: ${path}`);
   }
 }
+
+const podList = (items: readonly object[]): object => ({
+  kind: 'PodList',
+  apiVersion: 'v1',
+  metadata: {},
+  items,
+});
+
+/** What the runtime runs, also of pods that nobody knows any more. */
+const runningPods = ({ runtimes }: NodeServices): object[] =>
+  runtimes
+    .pods()
+    .filter(({ state }) => state.sandboxes.some(({ ready }) => ready))
+    .map(({ uid, name, namespace, state }) => ({
+      metadata: { name, namespace, uid },
+      spec: {
+        containers: state.containers
+          .filter((record) => record.state === 'running')
+          .map((record) => ({ name: record.name, image: record.imageRef })),
+      },
+      status: {},
+    }));
 
 /** Network, volumes and logs of pods, as /stats/summary shows them. */
 function detailsOf({ workers, details }: ServerOptions, time: string) {

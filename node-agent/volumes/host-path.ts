@@ -14,6 +14,20 @@ const CHECKS: Record<string, { is: (stats: Stats) => boolean; a: string }> = {
   BlockDevice: { is: (s) => s.isBlockDevice(), a: 'a block device' },
 };
 
+/**
+ * Makes a directory and those above it. Not by the platform's `recursive`: that never ends where a
+ * file system lets nobody make any, such as /proc, and takes a thread with it.
+ */
+async function makeDirectories(path: string): Promise<void> {
+  const missing: string[] = [];
+  for (let at = path; !(await stat(at).catch(() => undefined)); at = dirname(at)) missing.push(at);
+  for (const dir of missing.reverse()) {
+    await mkdir(dir, { mode: 0o755 }).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EEXIST') throw error; // another pod made it meanwhile
+    });
+  }
+}
+
 /** A path of the node itself. Source: Kubernetes documentation, "hostPath volume types". */
 export const hostPathVolume: VolumeType = {
   plugin: 'host-path',
@@ -27,10 +41,10 @@ export const hostPathVolume: VolumeType = {
     if (!check) return path;
     let stats = await stat(path).catch(() => undefined);
     if (!stats && type === 'DirectoryOrCreate') {
-      await mkdir(path, { recursive: true, mode: 0o755 });
+      await makeDirectories(path);
       stats = await stat(path);
     } else if (!stats && type === 'FileOrCreate') {
-      await mkdir(dirname(path), { recursive: true, mode: 0o755 });
+      await makeDirectories(dirname(path));
       await writeFile(path, '', { flag: 'a', mode: 0o644 });
       stats = await stat(path);
     }
