@@ -10,7 +10,7 @@ import { detectHost, hostsToml } from '#node-agent/runtime/containerd-config.ts'
 import { removeAllSandboxes } from '#node-agent/runtime/containerd-probe.ts';
 import { addTestImage, writeCniConf } from '#node-agent/testing.ts';
 import { missingForMicrovms } from './host.ts';
-import type { Vmm } from './machine.ts';
+import type { Vm, Vmm } from './machine.ts';
 import { start } from './start.ts';
 import { openQemu } from './vmm/qemu.ts';
 
@@ -27,6 +27,8 @@ export function missingForTestMicrovms(): string | undefined {
 export type TestMicrovmRuntime = {
   client: RuntimeClient;
   vmm: Vmm;
+  /** Those that were started, by the id of their sandbox. */
+  vms: ReadonlyMap<string, Vm>;
   dir: string;
   /** Ends this life of the runtime as a kill does, and begins the next. */
   restart(meanwhile?: () => Promise<void>): Promise<void>;
@@ -49,6 +51,15 @@ export async function startTestMicrovmRuntime(log: Log = silentLog): Promise<Tes
     writeFileSync(join(dir, 'certs.d', host, 'hosts.toml'), hostsToml(url));
   }
   const socket = join(dir, 'cri.sock');
+  const vms = new Map<string, Vm>();
+  const noting = (vmm: Vmm): Vmm => ({
+    ...vmm,
+    async start(spec, options) {
+      const vm = await vmm.start(spec, options);
+      vms.set(spec.id, vm);
+      return vm;
+    },
+  });
 
   async function launch() {
     const life = new AbortController();
@@ -59,13 +70,15 @@ export async function startTestMicrovmRuntime(log: Log = silentLog): Promise<Tes
         certsDir: join(dir, 'certs.d'),
         cniConfDir: join(dir, 'cni'),
         cniBinDir: detectHost().cniBinDir ?? '',
-        openVmm: () =>
-          openQemu({
-            stateDir: join(dir, 'vms'),
-            cacheDir: join(dir, 'guest'),
-            log,
-            signal: life.signal,
-          }),
+        openVmm: async () =>
+          noting(
+            await openQemu({
+              stateDir: join(dir, 'vms'),
+              cacheDir: join(dir, 'guest'),
+              log,
+              signal: life.signal,
+            }),
+          ),
       },
       { signal: life.signal, log },
     );
@@ -86,6 +99,7 @@ export async function startTestMicrovmRuntime(log: Log = silentLog): Promise<Tes
       return current.running.vmm;
     },
     dir,
+    vms,
     async restart(meanwhile) {
       await halt();
       await meanwhile?.();

@@ -125,19 +125,29 @@ async function assemble(
     kindOf: hostKind,
   });
   const readonlyRootfs = context.readonlyRootfs ?? false;
-  const [lun, writableLun, devices] = await Promise.all([
-    imageDisk(pod, vm, image),
-    readonlyRootfs ? undefined : writableDisk(runtime, vm, join(dirs.disks, `${id}.ext4`)),
-    Promise.all(config.devices.map((device) => deviceDisk(vm, device))),
+  // All settle before a failure is told: what was added by then must be known to be taken away.
+  const steps = await Promise.allSettled([
     bindAll(dirs.share, plan),
+    imageDisk(pod, vm, image).then((lun) => (record.imageLun = lun)),
+    readonlyRootfs
+      ? undefined
+      : writableDisk(runtime, vm, join(dirs.disks, `${id}.ext4`)).then(
+          (lun) => (record.writableLun = lun),
+        ),
+    ...config.devices.map(async (device) => {
+      const disk = await deviceDisk(vm, device);
+      (record.devices ??= []).push(disk);
+    }),
   ]);
-  record.imageLun = lun;
-  if (writableLun !== undefined) record.writableLun = writableLun;
+  const failed = steps.find((step) => step.status === 'rejected');
+  if (failed) throw failed.reason;
+  const { imageLun, writableLun, devices = [] } = record;
+  if (imageLun === undefined) throw new Error('the image has no disk');
   const { pid, targetId } = context.namespaceOptions ?? {};
   await vm.guest.createContainer({
     id,
     rootfs: {
-      lun,
+      lun: imageLun,
       filesystem: 'erofs',
       writable: writableLun === undefined ? 'memory' : { lun: writableLun },
     },
@@ -154,15 +164,20 @@ async function assemble(
 }
 
 /** The disk of an image, added to a VM once however many containers use it. */
-function imageDisk(pod: Pod, vm: Vm, image: ImageInUse): Promise<number> {
-  let shared = pod.images.get(image.chainId);
+async function imageDisk(pod: Pod, vm: Vm, image: ImageInUse): Promise<number> {
+  const { chainId } = image;
+  let shared = pod.images.get(chainId);
   if (!shared) {
     shared = { lun: vm.addDisk({ path: image.file, readonly: true }), users: 0 };
-    pod.images.set(image.chainId, shared);
-    shared.lun.catch(() => pod.images.delete(image.chainId));
+    pod.images.set(chainId, shared);
   }
   shared.users++;
-  return shared.lun;
+  try {
+    return await shared.lun;
+  } catch (error) {
+    pod.images.delete(chainId);
+    throw error;
+  }
 }
 
 async function writableDisk(runtime: Runtime, vm: Vm, path: string): Promise<number> {
@@ -325,23 +340,27 @@ export async function removeContainer(
 async function takeApart(runtime: Runtime, pod: Pod, { record }: ContainerEntry): Promise<void> {
   const { share, disks } = podDirs(runtime.records.podsDir, pod.record.id);
   const { vm } = pod;
-  const shared = pod.images.get(record.image.chainId);
-  if (shared) shared.users--;
   if (vm) {
     await vm.guest
       .removeContainer(record.id)
       .catch((error: unknown) =>
         runtime.log.debug('the guest cannot remove a container', { error: errorText(error) }),
       );
-    if (record.writableLun !== undefined)
-      await vm.removeDisk(record.writableLun).catch(() => undefined);
-    if (shared && shared.users <= 0) {
-      pod.images.delete(record.image.chainId);
-      await shared.lun.then((lun) => vm.removeDisk(lun)).catch(() => undefined);
-    }
+    const own = [record.writableLun, ...(record.devices ?? []).map(({ lun }) => lun)];
+    for (const lun of own) if (lun !== undefined) await vm.removeDisk(lun).catch(() => undefined);
+    await releaseImage(pod, vm, record);
   }
   await unbind(join(share, record.id));
   rmSync(join(disks, `${record.id}.ext4`), { force: true });
+}
+
+async function releaseImage(pod: Pod, vm: Vm, { imageLun, image }: ContainerRecord): Promise<void> {
+  const shared = pod.images.get(image.chainId);
+  if (imageLun === undefined || !shared) return;
+  shared.users--;
+  if (shared.users > 0) return;
+  pod.images.delete(image.chainId);
+  await vm.removeDisk(imageLun).catch(() => undefined); // the VM may be going
 }
 
 /** In place, within what the VM was given. */

@@ -274,6 +274,20 @@ test('volumes are bound while the container lives, single files and read-only to
   assert.deepEqual(leftovers(), NOTHING);
 });
 
+test('a container that cannot be made takes nothing from those that run', { skip }, async () => {
+  const p = await pod();
+  await p.run(['wait']);
+  const vm = vmm.vms.get(p.id);
+  const before = [...(vm?.disks ?? [])];
+  const socket = { containerPath: '/s', hostPath: join(dir, 'cri.sock') };
+  await assert.rejects(p.create(['wait'], { mounts: [socket] }), /socket of the host/);
+  const device = { containerPath: '/dev/x', hostPath: '/dev/null', permissions: 'rw' };
+  await assert.rejects(p.create(['wait'], { devices: [device] }), /only block devices/);
+  assert.deepEqual([...(vm?.disks ?? [])], before);
+  await p.remove();
+  assert.deepEqual(leftovers(), NOTHING);
+});
+
 test('stops politely, then by force; a bad command is a start error', { skip }, async () => {
   const p = await pod();
   const polite = await p.run(['polite']);

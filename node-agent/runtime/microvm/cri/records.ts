@@ -49,6 +49,8 @@ export type ContainerRecord = {
   imageLun?: number;
   /** LUN of the writable layer; undefined when writes go to memory or nowhere. */
   writableLun?: number;
+  /** Block devices of the host as the guest has them. */
+  devices?: { lun: number; path: string; mode: number }[];
 };
 
 /** Where one pod's files lie. */
