@@ -32,7 +32,7 @@ enum operation {
 
 enum { ID_SIZE = 80, MAX_CONTAINERS = 128, MAX_PROCESSES = 256, MAX_JOBS = 16 };
 
-/* --- reading requests: every getter checks the bounds and marks the reader bad ---------------- */
+/* --- reading requests: every getter checks the bounds and marks the reader bad --------------- */
 struct reader { uint8_t *at, *end; bool bad; };
 uint8_t get_u8(struct reader *);
 uint32_t get_u32(struct reader *);
@@ -40,7 +40,7 @@ uint64_t get_u64(struct reader *);
 char *get_string(struct reader *);             /* within the request's memory, ends in NUL */
 char **get_strings(struct reader *, unsigned *count); /* allocated, ends in NULL */
 
-/* --- what a container is made of -------------------------------------------------------------- */
+/* --- what a container is made of ------------------------------------------------------------- */
 struct command {
   char **argv, **env, *cwd;
   uint32_t uid, gid, *groups;
@@ -49,7 +49,12 @@ struct command {
   bool no_new_privileges, tty, input;
 };
 enum mount_kind { MOUNT_SHARE, MOUNT_LUN, MOUNT_TMPFS };
-struct mount_spec { uint8_t kind; char *source, *filesystem, *target; uint32_t lun; bool readonly; };
+struct mount_spec {
+  uint8_t kind;
+  char *source, *filesystem, *target;
+  uint32_t lun;
+  bool readonly;
+};
 struct device_spec { uint32_t lun, mode; char *path; };
 struct limits { uint64_t weight, quota, period, memory, pids; }; /* 0: none given */
 enum writable { WRITABLE_NONE, WRITABLE_MEMORY, WRITABLE_LUN };
@@ -74,7 +79,7 @@ struct container {
   int64_t remove_deadline_ms;
 };
 
-/* --- processes and their streams --------------------------------------------------------------- */
+/* --- processes and their streams ------------------------------------------------------------- */
 enum channel { CHANNEL_STDOUT = 1, CHANNEL_STDERR = 2, CHANNEL_EXIT = 255 };
 struct process {
   bool used, is_main, attached, exited, recorded, dial;

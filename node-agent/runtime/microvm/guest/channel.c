@@ -81,7 +81,7 @@ void reply(uint32_t request, int error, const char *text, const void *data, size
   answer_count++;
 }
 
-/* --- host to guest ----------------------------------------------------------------------------- */
+/* --- host to guest --------------------------------------------------------------------------- */
 
 static void set_clock(int64_t host_ns) {
   struct timespec now;
@@ -205,7 +205,7 @@ void channel_read(void) {
   while (parse()) continue;
 }
 
-/* --- guest to host ----------------------------------------------------------------------------- */
+/* --- guest to host --------------------------------------------------------------------------- */
 
 static void finish(uint8_t type, uint8_t flags, uint32_t id, uint32_t length) {
   memcpy(out, nonce, 8);

@@ -67,6 +67,7 @@ export class GuestConnection {
   #nonce: Uint8Array = new Uint8Array(8);
   #welcomed = Promise.withResolvers<{ release: string }>();
   #nextId: number;
+  readonly #detached = new AbortController();
   readonly done: Promise<void>;
 
   constructor(options: ConnectionOptions) {
@@ -87,6 +88,13 @@ export class GuestConnection {
     } finally {
       options.signal.removeEventListener('abort', onAbort);
     }
+  }
+
+  /** Lets go of a VM that lives on: nothing is sent any more, and nobody is told of an end. */
+  detach(): void {
+    this.#detached.abort(new Error('the runtime has let go of the VM'));
+    this.#socket?.destroy();
+    this.#socket = undefined;
   }
 
   newId(): number {
@@ -137,7 +145,8 @@ export class GuestConnection {
     };
     this.#pending.set(id, { parts: [], bytes: 0, settle, fail: answer.reject });
     const done = new AbortController();
-    const timer = clock.sleep(timeoutMs, { signal: done.signal }).then(
+    const over = AbortSignal.any([done.signal, this.#detached.signal]);
+    const timer = clock.sleep(timeoutMs, { signal: over }).then(
       () => answer.reject(noAnswer(timeoutMs)),
       () => {},
     );
@@ -156,7 +165,8 @@ export class GuestConnection {
   }
 
   async #keepConnected(): Promise<void> {
-    const { signal, clock, log } = this.#options;
+    const { clock, log } = this.#options;
+    const signal = AbortSignal.any([this.#options.signal, this.#detached.signal]);
     let failures = 0;
     try {
       while (!signal.aborted) {
@@ -179,6 +189,7 @@ export class GuestConnection {
   }
 
   #dropConnection(): void {
+    if (this.#detached.signal.aborted) return;
     this.#socket?.destroy();
     this.#socket = undefined;
     this.#welcomed.promise.catch(() => {});
@@ -192,6 +203,7 @@ export class GuestConnection {
   }
 
   #end(): void {
+    if (this.#detached.signal.aborted) return;
     const error = vmGone(errorText(this.#options.signal.reason ?? 'the guest broke the protocol'));
     this.#socket?.destroy();
     this.#socket = undefined;
@@ -202,7 +214,8 @@ export class GuestConnection {
   }
 
   async #runConnection(onWelcome: () => void): Promise<void> {
-    const { open, clock, entropy, instance, signal } = this.#options;
+    const { open, clock, entropy, instance } = this.#options;
+    const signal = AbortSignal.any([this.#options.signal, this.#detached.signal]);
     const socket = await open();
     const end = new AbortController();
     const onAbort = (): void => void socket.destroy();
@@ -267,9 +280,9 @@ export class GuestConnection {
     if (pending.bytes > MAX_REPLY_BYTES) throw new ProtocolError('an answer without end');
     pending.parts.push(Buffer.from(payload));
     if (flags & FLAG_MORE) return;
-    this.#pending.delete(id);
     const reply = decodeReply(Buffer.concat(pending.parts));
     if (!reply) throw new ProtocolError('a malformed answer');
+    this.#pending.delete(id);
     pending.settle(reply);
   }
 }

@@ -132,7 +132,7 @@ void serve_jobs(const struct pollfd *fds, unsigned count) {
     if (jobs[i].pid && fds[i].revents) end_job(&jobs[i]);
 }
 
-/* --- processes --------------------------------------------------------------------------------- */
+/* --- processes ------------------------------------------------------------------------------- */
 
 /* Like fork, as process 1 of a new pid namespace when `flags` says so. */
 static pid_t clone_process(unsigned long flags) {
@@ -234,7 +234,7 @@ int spawn(struct container *c, struct command *command, struct process *p) {
   return 0;
 }
 
-/* --- removal ----------------------------------------------------------------------------------- */
+/* --- removal --------------------------------------------------------------------------------- */
 
 static bool has_live_process(const struct container *c) {
   for (unsigned i = 0; i < MAX_PROCESSES; i++)

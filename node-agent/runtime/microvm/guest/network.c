@@ -140,7 +140,8 @@ static int apply(struct reader *r) {
   int lo = if_nametoindex("lo"), eth = if_nametoindex("eth0");
   if (r->bad) return failed(EINVAL, "configure", "request");
   if (!eth) return failed(ENODEV, "interface", "eth0");
-  if (hostname[0] && sethostname(hostname, strlen(hostname))) return failed(errno, "hostname", hostname);
+  if (hostname[0] && sethostname(hostname, strlen(hostname)))
+    return failed(errno, "hostname", hostname);
   int error = failed(set_link(lo, true, NULL, 0), "link", "lo");
   if (!error) error = failed(set_link(eth, false, mac, mtu), "link", "eth0");
   if (!error) error = failed(set_link(eth, true, NULL, 0), "link", "eth0");

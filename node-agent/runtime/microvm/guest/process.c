@@ -67,7 +67,7 @@ void release_process(struct process *p) {
   p->used = false;
 }
 
-/* --- output ------------------------------------------------------------------------------------ */
+/* --- output ---------------------------------------------------------------------------------- */
 
 static bool has_room(const struct process *p) {
   return p->log_length + RECORD_HEADER + READ_SIZE <= LOG_LIMIT;
@@ -193,7 +193,7 @@ int64_t process_deadline_ms(void) {
   return first;
 }
 
-/* --- input ------------------------------------------------------------------------------------- */
+/* --- input ----------------------------------------------------------------------------------- */
 
 void add_input(struct process *p, uint64_t offset, const uint8_t *bytes, size_t length, bool eof) {
   if (offset > p->input_received || p->input_eof) return; /* sent again by a host that reconnects */
@@ -263,7 +263,7 @@ bool next_input_ack(uint32_t *id, uint64_t *written) {
   return false;
 }
 
-/* --- connections to the guest's own loopback ---------------------------------------------------- */
+/* --- connections to the guest's own loopback ------------------------------------------------- */
 
 static int connect_loopback(struct process *p, uint16_t number, bool six) {
   struct sockaddr_in to4 = {.sin_family = AF_INET, .sin_port = htons(number),
@@ -293,7 +293,7 @@ int dial(struct process *p, uint16_t number) {
   return 0;
 }
 
-/* --- the loop's part --------------------------------------------------------------------------- */
+/* --- the loop's part ------------------------------------------------------------------------- */
 
 static void read_output(struct process *p, int *fd, uint8_t channel) {
   static uint8_t buffer[READ_SIZE];

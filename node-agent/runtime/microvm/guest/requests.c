@@ -13,7 +13,7 @@
 #include <sys/statfs.h>
 #include <unistd.h>
 
-/* --- fields ------------------------------------------------------------------------------------ */
+/* --- fields ---------------------------------------------------------------------------------- */
 
 static void *take(struct reader *r, size_t size) {
   if (r->bad || (size_t)(r->end - r->at) < size) {
@@ -130,7 +130,7 @@ static void read_container(struct reader *r, struct container *c) {
   if (!c->mounts || !c->devices) r->bad = true;
 }
 
-/* --- operations: 0, or an errno value with a text ---------------------------------------------- */
+/* --- operations: 0, or an errno value with a text -------------------------------------------- */
 
 static const char *text;
 
@@ -174,7 +174,8 @@ static int exec(uint32_t request, struct container *c, struct reader *r) {
   struct process *main = main_process(c), *p = NULL;
   int error = 0;
   if (r->bad) error = fail(EINVAL, "malformed request");
-  else if (!c->started || !main || main->start_request || main->exited) error = fail(ESRCH, "the container is not running");
+  else if (!c->started || !main || main->start_request || main->exited)
+    error = fail(ESRCH, "the container is not running");
   else if (!(p = new_process(request))) error = fail(EAGAIN, "too many processes at once");
   if (p) {
     p->container = c;

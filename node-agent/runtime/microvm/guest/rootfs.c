@@ -56,14 +56,20 @@ static void disk_path(uint32_t lun, char *path, size_t size) {
   char dir_name[80];
   for (int waited = 0; waited < DISK_WAIT_MS; waited += 2) {
     for (int host = 0; host < 4; host++) {
-      snprintf(dir_name, sizeof dir_name, "/sys/class/scsi_device/%d:0:0:%u/device/block", host, lun);
+      snprintf(dir_name, sizeof dir_name, "/sys/class/scsi_device/%d:0:0:%u/device/block", host,
+               lun);
       DIR *dir = opendir(dir_name);
       for (struct dirent *entry; dir && (entry = readdir(dir));) {
         if (entry->d_name[0] == '.') continue;
         snprintf(path, size, "/dev/%.32s", entry->d_name);
         closedir(dir);
-        if (access(path, F_OK) == 0) return;
         dir = NULL;
+        int fd = open(path, O_RDONLY | O_CLOEXEC); /* the name comes before the disk is ready */
+        if (fd >= 0) {
+          close(fd);
+          return;
+        }
+        break;
       }
       if (dir) closedir(dir);
     }
@@ -134,7 +140,7 @@ static void mount_new(const char *type, const char *target, unsigned long flags,
   if (mount(type, target, type, flags, data)) die("mount", target);
 }
 
-/* --- the root ---------------------------------------------------------------------------------- */
+/* --- the root -------------------------------------------------------------------------------- */
 
 static void build_root(const struct container *c) {
   mount_disk(c->root_lun, c->root_filesystem, BUILD "/lower", true);
@@ -168,7 +174,8 @@ static void build_dev(const struct container *c, int *nodes, int shm, int all) {
     snprintf(target, sizeof target, "/dev/%s", NODES[i]);
     attach(nodes[i], target);
   }
-  mount_new("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5");
+  mount_new("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC,
+            "newinstance,ptmxmode=0666,mode=0620,gid=5");
   mount_new("mqueue", "/dev/mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
   attach(shm, "/dev/shm");
   if (symlink("/proc/self/fd", "/dev/fd") || symlink("/proc/self/fd/0", "/dev/stdin") ||
@@ -231,7 +238,8 @@ void build_rootfs(const struct container *c, int report) {
     const struct mount_spec *m = &c->mounts[i];
     uint64_t set = guard | (m->readonly ? MOUNT_ATTR_RDONLY : 0);
     if (m->kind == MOUNT_TMPFS) {
-      mount_new("tmpfs", m->target, MS_NOSUID | MS_NODEV | (m->readonly ? MS_RDONLY : 0), m->source);
+      mount_new("tmpfs", m->target, MS_NOSUID | MS_NODEV | (m->readonly ? MS_RDONLY : 0),
+                m->source);
       continue;
     }
     protect(sources[i], set, m->target);

@@ -1,6 +1,6 @@
 /*
- * Starts a VMM with nothing but what it needs: its own user, mount, pid, ipc and uts namespaces, the
- * pod's network namespace with a tap joined to the pod's interface, the pod's cgroup, few rights.
+ * Starts a VMM with nothing but what it needs: its own user, mount, pid, ipc and uts namespaces,
+ * the pod's network namespace with a tap joined to its interface, the pod's cgroup, few rights.
  *   jail --run KEY=VALUE... -- PROGRAM ARGUMENT...   prints the program's pid once it runs
  *   jail --seal FD    makes a memory file unchangeable
  *   jail --tsc        prints the rate of the time stamp counter in kHz
@@ -46,7 +46,7 @@ static void __attribute__((noreturn)) die(const char *what, const char *which) {
   exit(1);
 }
 
-/* --- the tap, joined to the pod's interface by redirecting what arrives at either --------------- */
+/* --- the tap, joined to the pod's interface by redirecting what arrives at either ------------ */
 
 struct request { struct nlmsghdr header; struct tcmsg tc; char space[512]; };
 
@@ -140,11 +140,12 @@ static void make_tap(const char *interface) {
   redirect(channel, inner, outer);
 }
 
-/* --- what it sees of the host's files ----------------------------------------------------------- */
+/* --- what it sees of the host's files -------------------------------------------------------- */
 
 static void bind_mount(const char *from, const char *to, unsigned long flags) {
   if (mount(from, to, NULL, MS_BIND | (flags & MS_REC), NULL)) die("mount", from);
-  if (flags & MS_RDONLY && mount(NULL, to, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID, NULL))
+  const unsigned long readonly = MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID;
+  if (flags & MS_RDONLY && mount(NULL, to, NULL, readonly, NULL))
     die("mount", from);
 }
 
@@ -182,7 +183,8 @@ static void build_root(const char *vm, const char *share, const char *files) {
   snprintf(root, sizeof root, "%s/root", vm);
   mkdir(root, 0755);
   if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL)) die("mount", "namespace");
-  if (mount("root", root, "tmpfs", MS_NOSUID, "mode=0755,size=1m") || chdir(root)) die("mount", root);
+  if (mount("root", root, "tmpfs", MS_NOSUID, "mode=0755,size=1m") || chdir(root))
+    die("mount", root);
   show_system("usr");
   show_system("lib");
   show_system("lib64");
@@ -192,11 +194,12 @@ static void build_root(const char *vm, const char *share, const char *files) {
   show_folder(vm, "vm", MS_REC);
   if (share) show_folder(share, "share", MS_REC);
   if (files) show_folder(files, "guest", MS_RDONLY);
-  if (syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) || chdir("/")) die("root", root);
+  if (syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) || chdir("/"))
+    die("root", root);
   if (mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID, NULL)) die("root", root);
 }
 
-/* --- rights ------------------------------------------------------------------------------------- */
+/* --- rights ---------------------------------------------------------------------------------- */
 
 /* Files of the share belong to whatever users the pod has; nothing else needs a right. */
 static const int KEPT[] = {CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID};
@@ -220,7 +223,7 @@ static void drop_rights(unsigned uid) {
   setrlimit(RLIMIT_NOFILE, &files);
 }
 
-/* --- commands ----------------------------------------------------------------------------------- */
+/* --- commands -------------------------------------------------------------------------------- */
 
 static void join_cgroup(const char *procs_file) {
   int fd = open(procs_file, O_WRONLY | O_CLOEXEC);
@@ -280,7 +283,8 @@ static int run(char **arguments) {
   if (pid == 0) {
     close(ready[0]);
     setsid();
-    if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL)) die("mount", "/proc");
+    if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL))
+      die("mount", "/proc");
     drop_rights(strtoul(o.uid, NULL, 10));
     int log = open("/vm/qemu.log", O_CREAT | O_APPEND | O_WRONLY | O_CLOEXEC, 0600);
     if (log < 0 || dup2(log, 1) < 0) die("open", "qemu.log");

@@ -36,7 +36,7 @@ export type QemuCommand = {
 function kernelCommandLine(accelerator: 'KVM' | 'TCG', tscKhz: number): string {
   return [
     'console=ttyS0 loglevel=5 reboot=t panic=-1 oops=panic cryptomgr.notests random.trust_cpu=on',
-    `tsc_early_khz=${tscKhz}`,
+    `rcupdate.rcu_expedited=1 tsc_early_khz=${tscKhz}`,
     ...(accelerator === 'TCG' ? ['mitigations=off'] : []),
   ].join(' ');
 }

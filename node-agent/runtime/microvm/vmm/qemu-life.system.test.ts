@@ -158,8 +158,14 @@ test('kill -9 of the runtime: the VM runs on, is found, and no output is lost', 
   }
   await once(life, 'exit');
 
-  const second = await openQemu({ ...config, stateDir: input.stateDir, signal });
-  const [vm, ...others] = await second.findAll();
+  // A life that ends in an orderly way leaves the VM alone too.
+  const orderly = new AbortController();
+  const second = await openQemu({ ...config, stateDir: input.stateDir, signal: orderly.signal });
+  assert.equal((await second.findAll()).length, 1);
+  orderly.abort(new Error('the runtime ends'));
+
+  const third = await openQemu({ ...config, stateDir: input.stateDir, signal });
+  const [vm, ...others] = await third.findAll();
   assert.ok(vm && others.length === 0);
   running.push(vm);
   assert.deepEqual([vm.spec.id, vm.startedBy], ['life', 'template']);
@@ -177,7 +183,7 @@ test('kill -9 of the runtime: the VM runs on, is found, and no output is lost', 
   await vm.guest.removeContainer('main');
   await vm.stop({ graceMs: 2_000 });
 
-  assert.deepEqual(await second.findAll(), []);
+  assert.deepEqual(await third.findAll(), []);
 });
 
 test('a cold boot, in little memory', { skip }, async () => {

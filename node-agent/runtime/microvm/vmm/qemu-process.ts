@@ -39,6 +39,8 @@ export type QemuProcess = {
   /** The guest's newest kernel messages, as far as they were read by now. */
   kernelLog(): Promise<string>;
   kill(reason: string): Promise<void>;
+  /** Lets go of a QEMU that runs on: it can be held again, `ended` never settles. */
+  release(): void;
 };
 
 /** Why a guest ended. Source: QEMU's qapi/run-state.json, ShutdownCause. */
@@ -105,6 +107,7 @@ export async function holdQemu(
   const qmp = await openQmp(await connectIn(dir, 'qmp.sock', { clock, alive, signal }));
   let reason: string | undefined;
   let log = '';
+  let released = false;
 
   /** Reading empties QEMU's buffer, so what was read is kept. */
   async function kernelLog(): Promise<string> {
@@ -132,6 +135,7 @@ export async function holdQemu(
       await qmp.execute('quit').catch(() => {});
     }
     await qmp.closed;
+    if (released) return new Promise(() => {});
     await shutdown;
     await untilGone(pid, clock);
     const said = readLog(dir);
@@ -146,6 +150,10 @@ export async function holdQemu(
     kernelLog,
     openAgent: () => connectIn(dir, 'agent.sock', { clock, alive }),
     ended: watch(),
+    release() {
+      released = true;
+      qmp.close();
+    },
     async kill(why) {
       reason ??= why;
       signalProcess(pid, 'SIGKILL');

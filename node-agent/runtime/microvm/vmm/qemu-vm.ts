@@ -29,6 +29,8 @@ export type QemuVmOptions = {
   instance: Uint8Array;
   clock: Clock;
   log: Log;
+  /** Aborted when the runtime ends: the VM goes on without it. */
+  signal: AbortSignal;
 };
 
 export type QemuVm = Vm & { readonly connection: GuestConnection };
@@ -39,6 +41,7 @@ export function createQemuVm(options: QemuVmOptions): QemuVm {
   const { qmp, dir } = process;
   const gone = new AbortController();
   const luns = new Set(options.luns);
+  let lastLun = Math.max(-1, ...luns);
   let stopping: Promise<void> | undefined;
   let diskWork: Promise<unknown> = Promise.resolve();
 
@@ -55,7 +58,14 @@ export function createQemuVm(options: QemuVmOptions): QemuVm {
     },
   });
 
+  const letGo = (): void => {
+    connection.detach();
+    process.release();
+  };
+  options.signal.addEventListener('abort', letGo, { once: true });
+
   const ended = process.ended.then(async (end) => {
+    options.signal.removeEventListener('abort', letGo);
     gone.abort(new Error(end.reason));
     await connection.done;
     await removeVmDir(dir).catch((error: unknown) =>
@@ -71,8 +81,14 @@ export function createQemuVm(options: QemuVmOptions): QemuVm {
     return result;
   }
 
+  /** The next in turn: one that was just given up may still be known to the guest as what it was. */
+  function nextLun(): number | undefined {
+    const turn = Array.from({ length: MAX_LUN + 1 }, (_, n) => (lastLun + 1 + n) % (MAX_LUN + 1));
+    return turn.find((n) => !luns.has(n));
+  }
+
   async function addDisk({ path, readonly }: Disk): Promise<number> {
-    const lun = Array.from({ length: MAX_LUN + 1 }, (_, n) => n).find((n) => !luns.has(n));
+    const lun = nextLun();
     if (lun === undefined) throw new Error(`a VM has at most ${MAX_LUN + 1} disks`);
     const node = `disk${lun}`;
     const driver = statSync(path).isBlockDevice() ? 'host_device' : 'file';
@@ -106,6 +122,7 @@ export function createQemuVm(options: QemuVmOptions): QemuVm {
       throw new Error(`disk ${path} cannot be given to the VM`, { cause: error });
     }
     luns.add(lun);
+    lastLun = lun;
     return lun;
   }
 

@@ -14,6 +14,7 @@ import { promisify } from 'node:util';
 import { type Clock, systemClock } from '#base/clock.ts';
 import { errorText, type Log } from '#base/log.ts';
 import { listProcesses, readProcess, signalProcess } from '../../containerd-processes.ts';
+import { RuntimeError } from '../../service.ts';
 import { buildGuest, type GuestFiles, KERNEL_PACKAGE_DIR } from '../guest/build.ts';
 import { GuestConnection } from '../guest/connection.ts';
 import { findKernelPackage } from '../guest/kernel.ts';
@@ -127,6 +128,8 @@ export async function openQemu(config: QemuConfig): Promise<Vmm> {
 
   async function start(spec: VmSpec, { signal }: { signal: AbortSignal }): Promise<Vm> {
     const size = { memoryMib: templateMemoryMib(spec.memoryMib), vcpus: spec.vcpus };
+    if (existsSync(vmDirOf(stateDir, spec.id)))
+      throw new RuntimeError('AlreadyExists', `a VM for pod sandbox ${spec.id} exists`);
     if (config.start !== 'cold') {
       try {
         return await restore(setting, spec, size, await templates.get(size), signal);
@@ -237,6 +240,7 @@ async function welcome(
   const { clock, instance, config } = setting;
   const vm = createQemuVm({
     ...{ process: qemuProcess, spec, startedBy, luns: [], instance, clock, log: config.log },
+    signal: config.signal,
   });
   try {
     await vm.connection.welcomed({ signal });
@@ -377,7 +381,10 @@ async function findOne(setting: Setting, dir: string): Promise<Vm | undefined> {
     const signal = AbortSignal.timeout(REATTACH_TIMEOUT_MS);
     const qemuProcess = await holdQemu({ dir, pid: record.pid }, { clock, signal });
     const luns = await findLuns(qemuProcess);
-    return createQemuVm({ process: qemuProcess, ...record, luns, instance, clock, log });
+    const { signal: lifetime } = config;
+    return createQemuVm({
+      ...{ process: qemuProcess, ...record, luns, instance, clock, log, signal: lifetime },
+    });
   } catch (error) {
     log.info('removing what is left of a VM', { vm: record?.spec.id, why: errorText(error) });
     await killByName(processName(dir), clock);
