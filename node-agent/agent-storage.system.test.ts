@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { openImageStore } from '#base/oci/image-store.ts';
 import { startTestServer, type TestServer } from '#apiserver/testing.ts';
 import type { Pod } from '#api/types.ts';
 import { createApi } from '#client/http-api.ts';
@@ -147,4 +148,56 @@ run('a mount made in a privileged pod reaches the host and other containers', as
   assert.match(mounted(), new RegExp(`pods/${uid}/volumes/\\S+/v/in `));
   await server.call('DELETE', `${NAMESPACE}/pods/mounter`);
   while (mounted().includes(uid)) await new Promise((resolve) => setTimeout(resolve, 50));
+});
+
+run('an image is a volume to read, on any containerd', async () => {
+  const store = openImageStore(join(node.dir, 'images'));
+  const file = (path: string, text: string) =>
+    ({ type: 'file', path, mode: 0o755, content: Buffer.from(text) }) as const;
+  const layers = [
+    await store.addLayer([file('data.json', '{"a":1}'), file('deep/old', 'old')]),
+    await store.addLayer([file('deep/new', 'new'), file('deep/old', 'newer')]),
+  ];
+  const reference = 'gantry.internal/test/data:1';
+  store.addImage(reference, layers, {});
+  const script = [
+    'test "$(cat /i/data.json)" = "{\\"a\\":1}"',
+    'test "$(cat /i/deep/old)" = newer',
+    'test "$(cat /sub/new)" = new',
+    '! touch /i/x',
+  ].join(' && ');
+  const volumes = [{ name: 'i', image: { reference, pullPolicy: 'Always' } }];
+  const own = {
+    volumeMounts: [
+      { name: 'i', mountPath: '/i' },
+      { name: 'i', mountPath: '/sub', subPath: 'deep' },
+    ],
+  };
+  await create('image', `${script} && while :; do sleep 0.1; done`, { volumes }, own);
+  const pod = await until('image', ({ status }) => status?.phase !== 'Pending');
+  assert.equal(pod.status?.phase, 'Running', JSON.stringify(pod.status?.containerStatuses));
+  const uid = pod.metadata.uid ?? '';
+  const mounts = () => readFileSync('/proc/self/mountinfo', 'utf8');
+  assert.match(mounts(), new RegExp(`pods/${uid}/volumes/kubernetes.io~image/i ro`));
+  await node.restart(); // the next agent finds the mount, and knows how to take it away
+  await server.call('DELETE', `${NAMESPACE}/pods/image`);
+  while (mounts().includes(uid)) await new Promise((resolve) => setTimeout(resolve, 50));
+  const config = readFileSync(join(node.rootDir, 'containerd/config.toml'), 'utf8');
+  const socket = /address = "([^"]+)"/.exec(config)?.[1] ?? '';
+  const snapshots = () =>
+    execFileSync('ctr', ['-a', socket, '-n', 'k8s.io', 'snapshots', 'ls'], { encoding: 'utf8' });
+  while (snapshots().includes(uid)) await new Promise((resolve) => setTimeout(resolve, 50));
+});
+
+run('an image that is not there is told of', async () => {
+  const image = { reference: 'gantry.internal/test/none:1', pullPolicy: 'Never' };
+  const own = { volumeMounts: [{ name: 'i', mountPath: '/i' }] };
+  await create('no-image', 'true', { volumes: [{ name: 'i', image }] }, own);
+  for (;;) {
+    const { body } = await server.call('GET', `${NAMESPACE}/events`);
+    const { items } = body as unknown as { items: { message: string }[] };
+    if (items.some(({ message }) => /volume "i" : ErrImageNeverPull/.test(message))) break;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  await server.call('DELETE', `${NAMESPACE}/pods/no-image`);
 });

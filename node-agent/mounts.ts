@@ -46,6 +46,38 @@ export async function makeShared(dir: string): Promise<void> {
   await run('mount', ['--make-rshared', dir]);
 }
 
+/** A mount as containerd describes it. */
+export type SnapshotMount = { type: string; source: string; options: readonly string[] };
+
+/** What an image brings along is to be read, not run. */
+const IMAGE_OPTIONS = ['ro', 'nodev', 'nosuid', 'noexec'];
+const LOWER = 'lowerdir=';
+
+/** Mounts an image's snapshot at `dir`, read-only. Throws with mount's own words. */
+export async function mountSnapshot(mounts: readonly SnapshotMount[], dir: string): Promise<void> {
+  if (isMounted(dir)) return;
+  for (const { type, source, options } of mounts) {
+    const lower = options.find((option) => option.startsWith(LOWER))?.slice(LOWER.length);
+    const dirs = lower?.split(':') ?? [];
+    // One page has to hold all layers: they are named from the directory that holds them.
+    const base = commonDir(dirs);
+    const own = options.filter((option) => !option.startsWith(LOWER) && option !== 'rw');
+    const short = dirs.map((one) => one.slice(base.length).replace(/^\//, ''));
+    const all = [...new Set([...own, ...IMAGE_OPTIONS])];
+    if (lower !== undefined) all.push(`${LOWER}${short.join(':')}`);
+    const args = ['-t', type === 'bind' ? 'none' : type, '-o', all.join(','), source, dir];
+    await run('mount', args, { cwd: base || '/' });
+  }
+}
+
+/** The directory that all paths are below; '' when there is none but the root. */
+function commonDir(paths: readonly string[]): string {
+  const [first, ...rest] = paths.map((path) => path.split('/').slice(0, -1));
+  if (!first) return '';
+  const differs = first.findIndex((part, i) => rest.some((other) => other[i] !== part));
+  return (differs < 0 ? first : first.slice(0, differs)).join('/');
+}
+
 /** Unmounts everything at or below `dir`. */
 export async function unmountAll(dir: string): Promise<void> {
   // The common case is nothing to do; reading the table is cheaper than starting a program.

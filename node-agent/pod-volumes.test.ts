@@ -18,6 +18,7 @@ import { createApi } from '#client/http-api.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
 import { CsiVolumes } from '#node-agent/csi/csi-volumes.ts';
 import type { DownwardSource } from '#node-agent/downward-api.ts';
+import { ImageVolumes } from '#node-agent/image-volumes.ts';
 import { isMountPoint } from '#node-agent/mounts.ts';
 import { type PodPaths, podPaths } from '#node-agent/pod-files.ts';
 import {
@@ -51,7 +52,15 @@ const services: VolumeServices = {
   },
   tokens: { token: async (_, audience) => `token-for-${audience ?? 'api'}` },
   csi: noDrivers(podPaths(root)),
+  images: noImages(podPaths(root)),
 };
+
+function noImages(paths: PodPaths): ImageVolumes {
+  const none = () => Promise.reject(new Error('no images here'));
+  const { signal } = new AbortController();
+  const images = { present: none, ensure: none };
+  return new ImageVolumes({ snapshots: undefined, images, paths, clock: systemClock, signal });
+}
 
 function noDrivers(paths: PodPaths): CsiVolumes {
   return new CsiVolumes({
@@ -190,6 +199,11 @@ test('hostPath types are checked', async () => {
 test('an unknown volume type is refused by name', async () => {
   const pod = podWith([{ name: 'v', nfs: { server: 'x', path: '/' } }]);
   await assert.rejects(prepare(pod), /type nfs is not supported/);
+});
+
+test('an image is refused where the runtime does not show it', async () => {
+  const pod = podWith([{ name: 'v', image: { reference: 'x' } }]);
+  await assert.rejects(prepare(pod), /image volumes are not supported with this container runtime/);
 });
 
 test('subPath stays inside its volume', async () => {

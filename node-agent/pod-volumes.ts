@@ -6,6 +6,7 @@ import { ConfigError } from '#node-agent/config-error.ts';
 import type { DownwardSource } from '#node-agent/downward-api.ts';
 import { expand } from '#node-agent/env-vars.ts';
 import type { CsiVolumes } from '#node-agent/csi/csi-volumes.ts';
+import type { ImageVolumes } from '#node-agent/image-volumes.ts';
 import { mountsIn, unmountAll } from '#node-agent/mounts.ts';
 import { podDir, type PodPaths, volumeDir } from '#node-agent/pod-files.ts';
 import type { Device, Mount, RuntimeFeatures } from '#node-agent/runtime/service.ts';
@@ -25,6 +26,7 @@ export type VolumeServices = {
   objects: ReferencedObjects;
   tokens: PodTokens;
   csi: CsiVolumes;
+  images: ImageVolumes;
 };
 
 /** A prepared volume: a path of the host, for a block volume that of a device. */
@@ -45,13 +47,13 @@ function contextOf(
   rest: Pick<VolumeContext, 'downward' | 'refresh'>,
 ): VolumeContext {
   const uid = pod.metadata.uid ?? '';
-  const { paths, memoryDir, objects, tokens, csi } = services;
+  const { paths, memoryDir, objects, tokens, csi, images } = services;
   const dir =
     type.inMemory && memoryDir
       ? join(memoryDir, uid, type.plugin, volume.name)
       : volumeDir(paths, uid, type.plugin, volume.name);
   const localDir = join(paths.podsDir, '..', 'local-volumes');
-  return { pod, volume, dir, localDir, objects, tokens, csi, ...rest };
+  return { pod, volume, dir, localDir, objects, tokens, csi, images, ...rest };
 }
 
 /**
@@ -91,9 +93,10 @@ export const hasLiveVolumes = (pod: Pod): boolean =>
 /** Unmounts and removes a pod's volumes. What a hostPath points to is not touched. */
 export async function releaseVolumes(
   uid: string,
-  { paths, memoryDir, csi }: Pick<VolumeServices, 'paths' | 'memoryDir' | 'csi'>,
+  { paths, memoryDir, csi, images }: Pick<VolumeServices, 'paths' | 'memoryDir' | 'csi' | 'images'>,
 ): Promise<void> {
   await csi.releasePod(uid);
+  await images.releasePod(uid);
   for (const folder of ['volumes', 'volumeDevices', 'volume-subpaths']) {
     const dir = join(podDir(paths, uid), folder);
     await unmountAll(dir);

@@ -4,6 +4,7 @@ import { errorText, type Log } from '#base/log.ts';
 import { PAUSE_IMAGE } from '#node-agent/images-local/pause.ts';
 import { startLocalImages } from '#node-agent/images-local/start.ts';
 import { connectContainerd } from '#node-agent/runtime/containerd.ts';
+import { connectSnapshots, type ImageSnapshots } from '#node-agent/runtime/containerd-snapshots.ts';
 import { detectHost } from '#node-agent/runtime/containerd-config.ts';
 import {
   containerdPaths,
@@ -41,6 +42,8 @@ export type RuntimesConfig = {
 export type MicrovmState = { ready: boolean; reason: string; message: string } | undefined;
 
 export type Runtimes = Pick<RuntimeRouter, 'client' | 'imagesFor'> & {
+  /** Of the main runtime. */
+  snapshots: ImageSnapshots;
   microvms(): MicrovmState;
   /** Keeps the runtimes alive until the signal: pods run on without, but nothing can be done for them. */
   supervise(onChange: () => void, signal: AbortSignal): Promise<void>;
@@ -100,6 +103,7 @@ export async function startRuntimes(config: RuntimesConfig, around: Around): Pro
   return {
     client: router.client,
     imagesFor: (handler) => router.imagesFor(handler),
+    snapshots: connectSnapshots(main.endpoint),
     microvms: () => state,
     done: main.done,
     async supervise(onChange, until) {

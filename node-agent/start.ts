@@ -2,15 +2,13 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type Clock, systemClock } from '#base/clock.ts';
-import { errorText, type Log, silentLog } from '#base/log.ts';
+import { type Log, silentLog } from '#base/log.ts';
 import { type Running, runTogether } from '#base/running.ts';
-import type { Node, Pod, Secret } from '#api/types.ts';
+import type { Node, Pod } from '#api/types.ts';
 import type { Api } from '#client/api.ts';
 import { createEventRecorder } from '#client/events.ts';
 import { createInformers, type Informers } from '#client/informer-factory.ts';
 import { nodes, pods, runtimeClasses, services as serviceResource } from '#client/resources.ts';
-import { createCsi } from '#node-agent/csi/csi-drivers.ts';
-import { pluginsDir } from '#node-agent/csi/csi-paths.ts';
 import { openCgroups } from '#node-agent/cgroups.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
 import { collectGarbage } from '#node-agent/container-gc.ts';
@@ -19,10 +17,9 @@ import { EvictionLoop } from '#node-agent/eviction-loop.ts';
 import { type EvictionFlags, readThresholds } from '#node-agent/eviction-thresholds.ts';
 import { createHandlers } from '#node-agent/handlers.ts';
 import { collectImages } from '#node-agent/image-gc.ts';
-import { createImages } from '#node-agent/images.ts';
 import { renewNodeLease } from '#node-agent/lease.ts';
 import { rotateLogs } from '#node-agent/log-rotation.ts';
-import { isMountPoint, makeShared, mountTmpfs, unmountAll } from '#node-agent/mounts.ts';
+import { isMountPoint, unmountAll } from '#node-agent/mounts.ts';
 import { removeNetwork } from '#node-agent/network/start.ts';
 import {
   allocatableAmounts,
@@ -50,8 +47,8 @@ import { judgeResize, type ResizePending } from '#node-agent/pod-resize.ts';
 import { PodRuntimes } from '#node-agent/pod-runtimes.ts';
 import { PodWorkers } from '#node-agent/pod-workers.ts';
 import { Probes } from '#node-agent/probes.ts';
-import { podTokens, pullSecretNames, referencedObjects } from '#node-agent/referenced-objects.ts';
 import type { RuntimeClient } from '#node-agent/runtime/containerd.ts';
+import type { ImageSnapshots } from '#node-agent/runtime/containerd-snapshots.ts';
 import {
   containerdDir,
   type Runtimes,
@@ -63,8 +60,8 @@ import { startServer } from '#node-agent/server.ts';
 import { createAccess } from '#node-agent/server-access.ts';
 import { createSlots } from '#node-agent/slots.ts';
 import { isStatic, StaticPods } from '#node-agent/static-pods.ts';
+import { makeVolumeServices } from '#node-agent/volume-services.ts';
 import { createStatusWriter } from '#node-agent/status-writer.ts';
-import { WatchedObjects } from '#node-agent/watched-objects.ts';
 
 /** Sandboxes made at a time; more only makes each of them slower. */
 const PARALLEL_SANDBOXES = 4;
@@ -143,6 +140,7 @@ export async function start(
     informers,
     runtime: runtime.client,
     imagesFor: (handler) => runtime.imagesFor(handler),
+    snapshots: runtime.snapshots,
     version,
     networkProblem: () => network.problem,
     signal,
@@ -215,6 +213,7 @@ export async function start(
     volumes: csi.volumes,
   });
   csi.volumes.onInUse = () => reporter.poke();
+  services.volumes.images.onPulled = (uid) => workers.get(uid)?.volumesMayBeReady();
 
   const ready = Promise.withResolvers<void>();
   ready.promise.catch(() => {});
@@ -285,6 +284,7 @@ export async function start(
     limit.abort();
     await events.flush().catch(() => undefined);
     runtime.client.close();
+    runtime.snapshots.close();
     ready.reject(signal.reason ?? new Error('the node agent stopped'));
   };
   const done = (async () => {
@@ -317,6 +317,7 @@ async function makeServices(
     informers: Informers;
     runtime: RuntimeClient;
     imagesFor: Runtimes['imagesFor'];
+    snapshots: ImageSnapshots;
     version: Awaited<ReturnType<RuntimeClient['version']>>;
     networkProblem: () => string | undefined;
   } & Required<Surroundings>,
@@ -326,32 +327,6 @@ async function makeServices(
   const events = createEventRecorder(api, { component: 'kubelet', host: nodeName, clock, log });
   const paths = podPaths(rootDir);
   for (const dir of Object.values(paths)) mkdirSync(dir, { recursive: true, mode: 0o711 });
-  await makeShared(paths.podsDir).catch((error: unknown) =>
-    log.warn('mounts cannot spread between host and pods', { error: errorText(error) }),
-  );
-  const memoryDir = await secretsDir(join(rootDir, 'memory'), log);
-  const objects = new WatchedObjects({
-    informers,
-    direct: referencedObjects(api, clock),
-    clock,
-    onChange: (uid) => result.onReferenceChange(uid),
-  });
-  const tokens = podTokens(api, clock);
-  mkdirSync(pluginsDir(rootDir), { recursive: true, mode: 0o750 });
-  await makeShared(pluginsDir(rootDir)).catch((error: unknown) =>
-    log.warn('mounts of storage drivers cannot reach pods', { error: errorText(error) }),
-  );
-  const csi = createCsi({
-    api,
-    nodeName,
-    rootDir,
-    paths,
-    clock,
-    log: log.child('csi'),
-    informers,
-    objects: () => objects,
-    tokens,
-  });
   const handlers = createHandlers({ runtime, clock });
   const result = {
     onPodChange: (_uid: string): void => {},
@@ -369,6 +344,18 @@ async function makeServices(
     if (!found) throw new ConfigError(`RuntimeClass "${spec.runtimeClassName}" not found`);
     return found.handler;
   };
+  const { volumes, images, csi } = await makeVolumeServices({
+    ...around,
+    api,
+    nodeName,
+    rootDir,
+    paths,
+    events,
+    imagesOf: (pod) => around.imagesFor(handlerOf(pod)),
+    volumeImages: around.imagesFor(''),
+    snapshots: version.name === 'containerd' ? around.snapshots : undefined,
+    onReferenceChange: (uid) => result.onReferenceChange(uid),
+  });
   const services: NodeServices = {
     nodeName,
     host: { ips: [nodeIp], idPrefix: version.name },
@@ -388,32 +375,10 @@ async function makeServices(
     runtime,
     features: version.features,
     runtimes: new PodRuntimes({ runtime, paths, clock, log, onChange }),
-    images: createImages({
-      serviceOf: (pod) => around.imagesFor(handlerOf(pod)),
-      clock,
-      events,
-      pullSecrets: async (pod: Pod) => {
-        const namespace = pod.metadata.namespace ?? '';
-        const found = await Promise.all(
-          pullSecretNames(pod).map((name) => objects.secret(namespace, name)),
-        );
-        return found.filter((secret): secret is Secret => secret !== undefined);
-      },
-    }),
+    images,
     probes: new Probes({ run: handlers, clock, log, events, onChange }),
     handlers,
-    volumes: {
-      paths,
-      memoryDir,
-      objects,
-      tokens,
-      csi: csi.volumes,
-      follow: (pod) => objects.follow(pod),
-      forget: (uid) => {
-        tokens.forget(uid);
-        objects.forget(uid);
-      },
-    },
+    volumes,
     cgroups: openCgroups({ prefix: cgroupPrefix(nodeName, rootDir), log }),
     services: (namespace) => [
       ...serviceInformer.list(namespace),
@@ -439,17 +404,6 @@ async function makeServices(
 export function cgroupPrefix(nodeName: string, rootDir: string): string {
   const hash = createHash('sha256').update(resolve(rootDir)).digest('hex').slice(0, 8);
   return `gantry/${nodeName}-${hash}`;
-}
-
-/** Secrets are kept off the disk where the host lets us mount. */
-async function secretsDir(dir: string, log: Log): Promise<string | undefined> {
-  try {
-    await mountTmpfs(dir, { mode: 0o711 });
-    return dir;
-  } catch (error) {
-    log.warn('no tmpfs for secrets; they go to disk', { error: errorText(error) });
-    return undefined;
-  }
 }
 
 function readIfThere(path: string): string {

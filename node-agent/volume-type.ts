@@ -7,6 +7,7 @@ import type {
   Volume,
 } from '#api/types.ts';
 import type { CsiVolumes } from '#node-agent/csi/csi-volumes.ts';
+import type { ImageVolumes } from '#node-agent/image-volumes.ts';
 import type { DownwardSource } from '#node-agent/downward-api.ts';
 
 /** Objects that pods refer to, as they are now; undefined when they do not exist. */
@@ -33,6 +34,7 @@ export type VolumeContext = {
   tokens: PodTokens;
   downward: DownwardSource;
   csi: CsiVolumes;
+  images: ImageVolumes;
   /** The pod has it already; only what changes while it runs is brought up to date. */
   refresh: boolean;
 };

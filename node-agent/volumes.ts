@@ -4,6 +4,7 @@ import { csiVolume } from '#node-agent/volumes/csi.ts';
 import { downwardApiVolume } from '#node-agent/volumes/downward-api.ts';
 import { emptyDirVolume } from '#node-agent/volumes/empty-dir.ts';
 import { hostPathVolume } from '#node-agent/volumes/host-path.ts';
+import { imageVolume } from '#node-agent/volumes/image.ts';
 import { persistentVolumeClaimVolume } from '#node-agent/volumes/persistent-volume-claim.ts';
 import { projectedVolume } from '#node-agent/volumes/projected.ts';
 import { secretVolume } from '#node-agent/volumes/secret.ts';
@@ -18,4 +19,5 @@ export const volumeTypes: readonly VolumeType[] = [
   projectedVolume,
   persistentVolumeClaimVolume,
   csiVolume,
+  imageVolume,
 ];

@@ -17,6 +17,7 @@ export type ProtoFile =
   | 'cri.proto'
   | 'containerd-events.proto'
   | 'containerd-tasks.proto'
+  | 'containerd-snapshots.proto'
   | 'csi.proto'
   | 'etcd.proto'
   | 'plugin-registration.proto';

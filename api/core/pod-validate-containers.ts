@@ -110,25 +110,14 @@ function checkMounts(
       const rule = 'must not already exist as a path in volumeDevices';
       errors.push(invalid(`${at}.mountPath`, mount.mountPath, rule));
     }
-    checkSubPaths(errors, path, at, mount, volume?.image !== undefined);
+    checkSubPaths(errors, path, at, mount);
     checkPropagation(errors, path, mount, container);
   }
 }
 
 /** Some of these errors are about the list, as upstream's are. */
-function checkSubPaths(
-  errors: Errors,
-  path: string,
-  at: string,
-  mount: Mount,
-  ofImage: boolean,
-): void {
+function checkSubPaths(errors: Errors, path: string, at: string, mount: Mount): void {
   const { subPath, subPathExpr } = mount;
-  if (ofImage) {
-    const rule = 'not allowed in image volume sources';
-    if (subPath) errors.push(invalid(`${at}.subPath`, subPath, rule));
-    if (subPathExpr) errors.push(invalid(`${at}.subPathExpr`, subPathExpr, rule));
-  }
   if (subPath) checkDescendingPath(errors, `${path}.subPath`, subPath);
   if (subPathExpr) {
     if (subPath) {
