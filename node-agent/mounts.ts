@@ -1,7 +1,8 @@
 import { execFile } from 'node:child_process';
-import { lstatSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
+import { ConfigError } from '#node-agent/config-error.ts';
 import { mountsBelow, unmountBelow } from '#node-agent/runtime/containerd-processes.ts';
 
 const run = promisify(execFile);
@@ -44,6 +45,26 @@ export async function mountTmpfs(
 export async function makeShared(dir: string): Promise<void> {
   if (!isMounted(dir)) await run('mount', ['--rbind', dir, dir]);
   await run('mount', ['--make-rshared', dir]);
+}
+
+const NFS_HELPERS = ['/sbin/mount.nfs', '/usr/sbin/mount.nfs'];
+/** A server that does not answer must not hold a pod for ever. */
+const NFS_MS = 2 * 60_000;
+
+/** Mounts an NFS export. Throws ConfigError without the helper, else with mount's own words. */
+export async function mountNfs(
+  dir: string,
+  { server, path, options }: { server: string; path: string; options: readonly string[] },
+): Promise<void> {
+  if (isMounted(dir)) return;
+  if (!NFS_HELPERS.some((helper) => existsSync(helper)))
+    throw new ConfigError(
+      `${NFS_HELPERS[0]} is not installed on this node: ` +
+        'install the NFS client (nfs-common or nfs-utils) to mount NFS volumes',
+    );
+  mkdirSync(dir, { recursive: true });
+  const flags = options.length > 0 ? ['-o', options.join(',')] : [];
+  await run('mount', ['-t', 'nfs', ...flags, `${server}:${path}`, dir], { timeout: NFS_MS });
 }
 
 /** A mount as containerd describes it. */

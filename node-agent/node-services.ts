@@ -16,6 +16,7 @@ import type { Probes } from '#node-agent/probes.ts';
 import type { RuntimeFeatures, RuntimeService } from '#node-agent/runtime/service.ts';
 import type { Slots } from '#node-agent/slots.ts';
 import type { StatusWriter } from '#node-agent/status-writer.ts';
+import type { VolumeUsage } from '#node-agent/volume-usage.ts';
 
 /** What the pods of a node share: everything a worker needs besides its pod. */
 export type NodeServices = {
@@ -38,6 +39,7 @@ export type NodeServices = {
   probes: Probes;
   handlers: RunHandler;
   volumes: VolumeServices & {
+    usage: VolumeUsage;
     /** Tells the pod's worker of changes of what the pod refers to, until `forget`. */
     follow(pod: Pod): void;
     forget(uid: string): void;

@@ -5,6 +5,7 @@ import type { Usage } from '#node-agent/eviction.ts';
 import type { NodeServices } from '#node-agent/node-services.ts';
 import { podUsage } from '#node-agent/pod-usage.ts';
 import { qosClass } from '#node-agent/qos.ts';
+import type { VolumeFigures } from '#node-agent/volume-usage.ts';
 
 /** Files of pods are walked at most so often, and only while somebody asks. */
 const DISK_MS = 60_000;
@@ -86,6 +87,7 @@ export function detailStats(
   network: readonly NetworkInterface[] | undefined,
   disk: Usage | undefined,
   fs: object,
+  claims: readonly VolumeFigures[] = [],
 ): object {
   const [first] = network ?? [];
   const shown = (network ?? []).map(({ name, rxBytes, rxErrors, txBytes, txErrors }) => ({
@@ -95,16 +97,20 @@ export function detailStats(
     txBytes,
     txErrors,
   }));
+  const volume = [
+    ...[...(disk?.emptyDirBytes ?? [])].map(([name, usedBytes]) => ({
+      ...fs,
+      time,
+      name,
+      usedBytes,
+    })),
+    ...claims,
+  ];
   return {
+    ...(volume.length > 0 ? { volume } : {}),
     ...(first ? { network: { time, ...shown[0], interfaces: shown } } : {}),
     ...(disk
       ? {
-          volume: [...disk.emptyDirBytes].map(([name, usedBytes]) => ({
-            ...fs,
-            time,
-            name,
-            usedBytes,
-          })),
           'ephemeral-storage': { ...fs, time, usedBytes: disk.diskBytes, inodesUsed: disk.inodes },
           process_stats: { process_count: disk.pids },
         }

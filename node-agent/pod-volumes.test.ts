@@ -19,6 +19,7 @@ import { ConfigError } from '#node-agent/config-error.ts';
 import { CsiVolumes } from '#node-agent/csi/csi-volumes.ts';
 import type { DownwardSource } from '#node-agent/downward-api.ts';
 import { ImageVolumes } from '#node-agent/image-volumes.ts';
+import { LocalVolumes } from '#node-agent/local-volumes.ts';
 import { isMountPoint } from '#node-agent/mounts.ts';
 import { type PodPaths, podPaths } from '#node-agent/pod-files.ts';
 import {
@@ -53,6 +54,7 @@ const services: VolumeServices = {
   tokens: { token: async (_, audience) => `token-for-${audience ?? 'api'}` },
   csi: noDrivers(podPaths(root)),
   images: noImages(podPaths(root)),
+  local: new LocalVolumes(join(root, 'local')),
 };
 
 function noImages(paths: PodPaths): ImageVolumes {
@@ -197,8 +199,8 @@ test('hostPath types are checked', async () => {
 });
 
 test('an unknown volume type is refused by name', async () => {
-  const pod = podWith([{ name: 'v', nfs: { server: 'x', path: '/' } }]);
-  await assert.rejects(prepare(pod), /type nfs is not supported/);
+  const pod = podWith([{ name: 'v', iscsi: { targetPortal: 'x', iqn: 'q', lun: 0 } }]);
+  await assert.rejects(prepare(pod), /type iscsi is not supported/);
 });
 
 test('an image is refused where the runtime does not show it', async () => {
@@ -252,7 +254,7 @@ test('claims: bound to a directory of the node, or why not', async () => {
   claim('block', 'pv-block');
   volume('pv-block', 'block', { volumeMode: 'Block', local: { path: data } });
   claim('away', 'pv-away');
-  volume('pv-away', 'away', { nfs: { server: 's', path: '/' } });
+  volume('pv-away', 'away', { iscsi: { targetPortal: 's', iqn: 'q', lun: 0 } });
   claim('lost', 'pv-none');
   claim('nowhere', 'pv-nowhere');
   volume('pv-nowhere', 'nowhere', { local: { path: join(data, 'missing') } });
@@ -267,8 +269,8 @@ test('claims: bound to a directory of the node, or why not', async () => {
     ['none', /persistentvolumeclaim "none" not found/],
     ['pending', /persistentvolumeclaim "pending" is not bound/],
     ['stolen', /"pv-local" is bound to another claim than "stolen"/],
-    ['block', /block volumes are not supported/],
-    ['away', /only local and hostPath volumes are supported/],
+    ['block', /is no block device of this node/],
+    ['away', /volumes of type iscsi are not supported by this node/],
     ['lost', /persistentvolume "pv-none" not found/],
     ['nowhere', /missing" is no directory of this node/],
   ];

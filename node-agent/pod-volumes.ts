@@ -6,6 +6,7 @@ import { ConfigError } from '#node-agent/config-error.ts';
 import type { DownwardSource } from '#node-agent/downward-api.ts';
 import { expand } from '#node-agent/env-vars.ts';
 import type { CsiVolumes } from '#node-agent/csi/csi-volumes.ts';
+import type { LocalVolumes } from '#node-agent/local-volumes.ts';
 import type { ImageVolumes } from '#node-agent/image-volumes.ts';
 import { mountsIn, unmountAll } from '#node-agent/mounts.ts';
 import { podDir, type PodPaths, volumeDir } from '#node-agent/pod-files.ts';
@@ -27,6 +28,7 @@ export type VolumeServices = {
   tokens: PodTokens;
   csi: CsiVolumes;
   images: ImageVolumes;
+  local: LocalVolumes;
 };
 
 /** A prepared volume: a path of the host, for a block volume that of a device. */
@@ -47,13 +49,12 @@ function contextOf(
   rest: Pick<VolumeContext, 'downward' | 'refresh'>,
 ): VolumeContext {
   const uid = pod.metadata.uid ?? '';
-  const { paths, memoryDir, objects, tokens, csi, images } = services;
+  const { paths, memoryDir, objects, tokens, csi, images, local } = services;
   const dir =
     type.inMemory && memoryDir
       ? join(memoryDir, uid, type.plugin, volume.name)
       : volumeDir(paths, uid, type.plugin, volume.name);
-  const localDir = join(paths.podsDir, '..', 'local-volumes');
-  return { pod, volume, dir, localDir, objects, tokens, csi, images, ...rest };
+  return { pod, volume, dir, local, objects, tokens, csi, images, ...rest };
 }
 
 /**
@@ -93,8 +94,10 @@ export const hasLiveVolumes = (pod: Pod): boolean =>
 /** Unmounts and removes a pod's volumes. What a hostPath points to is not touched. */
 export async function releaseVolumes(
   uid: string,
-  { paths, memoryDir, csi, images }: Pick<VolumeServices, 'paths' | 'memoryDir' | 'csi' | 'images'>,
+  services: Omit<VolumeServices, 'objects' | 'tokens'>,
 ): Promise<void> {
+  const { paths, memoryDir, csi, images, local } = services;
+  local.releasePod(uid);
   await csi.releasePod(uid);
   await images.releasePod(uid);
   for (const folder of ['volumes', 'volumeDevices', 'volume-subpaths']) {

@@ -234,7 +234,7 @@ const runningPods = ({ runtimes }: NodeServices): object[] =>
     }));
 
 /** Network, volumes and logs of pods, as /stats/summary shows them. */
-function detailsOf({ workers, details }: ServerOptions, time: string) {
+function detailsOf({ workers, details, services }: ServerOptions, time: string) {
   return (uid: string, fs: object) => {
     const pod = workers.get(uid)?.pod;
     const disk = details.disk(uid);
@@ -243,7 +243,8 @@ function detailsOf({ workers, details }: ServerOptions, time: string) {
       return usedBytes === undefined ? {} : { logs: { ...fs, time, usedBytes } };
     };
     const network = pod && details.network(pod);
-    return { pod: detailStats(time, network, disk, fs), container };
+    const claims = services.volumes.usage.of(uid);
+    return { pod: detailStats(time, network, disk, fs, claims), container };
   };
 }
 

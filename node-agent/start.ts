@@ -262,6 +262,7 @@ export async function start(
         collectImages({ service: runtime.client, services, clock, signal: own }),
         rotateLogs({ services, clock, signal: own }),
         eviction.run(workers, own),
+        services.volumes.usage.run(workers, own),
         statics.run(workers, own),
       ]);
     },

@@ -10,12 +10,14 @@ import { createCsi, type Csi } from '#node-agent/csi/csi-drivers.ts';
 import { pluginsDir } from '#node-agent/csi/csi-paths.ts';
 import { ImageVolumes } from '#node-agent/image-volumes.ts';
 import { createImages, type Images } from '#node-agent/images.ts';
+import { LocalVolumes } from '#node-agent/local-volumes.ts';
 import { makeShared, mountTmpfs } from '#node-agent/mounts.ts';
 import type { NodeServices } from '#node-agent/node-services.ts';
 import type { PodPaths } from '#node-agent/pod-files.ts';
 import { podTokens, pullSecretNames, referencedObjects } from '#node-agent/referenced-objects.ts';
 import type { ImageSnapshots } from '#node-agent/runtime/containerd-snapshots.ts';
 import type { ImageService } from '#node-agent/runtime/service.ts';
+import { VolumeUsage } from '#node-agent/volume-usage.ts';
 import { WatchedObjects } from '#node-agent/watched-objects.ts';
 
 export type VolumeServicesOptions = {
@@ -70,6 +72,7 @@ export async function makeVolumeServices(
   const images = createImages({ ...shared, serviceOf: options.imagesOf });
   const volumeImages = createImages({ ...shared, serviceOf: () => options.volumeImages });
   const { snapshots } = options;
+  const local = new LocalVolumes(join(rootDir, 'local-volumes'));
   return {
     images,
     csi,
@@ -80,6 +83,8 @@ export async function makeVolumeServices(
       tokens,
       csi: csi.volumes,
       images: new ImageVolumes({ snapshots, images: volumeImages, paths, clock, signal }),
+      local,
+      usage: new VolumeUsage({ csi: csi.volumes, local, objects, events, clock, log }),
       follow: (pod) => objects.follow(pod),
       forget: (uid) => {
         tokens.forget(uid);

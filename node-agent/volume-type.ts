@@ -7,6 +7,7 @@ import type {
   Volume,
 } from '#api/types.ts';
 import type { CsiVolumes } from '#node-agent/csi/csi-volumes.ts';
+import type { LocalVolumes } from '#node-agent/local-volumes.ts';
 import type { ImageVolumes } from '#node-agent/image-volumes.ts';
 import type { DownwardSource } from '#node-agent/downward-api.ts';
 
@@ -28,8 +29,7 @@ export type VolumeContext = {
   volume: Volume;
   /** The volume's own directory; its parent may not exist yet. */
   dir: string;
-  /** Directories that outlive pods: those of `local.gantry.dev` volumes, by volume handle. */
-  localDir: string;
+  local: LocalVolumes;
   objects: ReferencedObjects;
   tokens: PodTokens;
   downward: DownwardSource;

@@ -5,6 +5,7 @@ import { downwardApiVolume } from '#node-agent/volumes/downward-api.ts';
 import { emptyDirVolume } from '#node-agent/volumes/empty-dir.ts';
 import { hostPathVolume } from '#node-agent/volumes/host-path.ts';
 import { imageVolume } from '#node-agent/volumes/image.ts';
+import { nfsVolume } from '#node-agent/volumes/nfs.ts';
 import { persistentVolumeClaimVolume } from '#node-agent/volumes/persistent-volume-claim.ts';
 import { projectedVolume } from '#node-agent/volumes/projected.ts';
 import { secretVolume } from '#node-agent/volumes/secret.ts';
@@ -20,4 +21,5 @@ export const volumeTypes: readonly VolumeType[] = [
   persistentVolumeClaimVolume,
   csiVolume,
   imageVolume,
+  nfsVolume,
 ];

@@ -13,6 +13,10 @@ import { inlineHandle } from '#node-agent/csi/csi-paths.ts';
 /** What a pod wants of a CSI driver, whichever kind of volume says so. */
 export type CsiRequest = {
   pod: Pod;
+  /** Name in the pod's spec. */
+  volume: string;
+  /** '' when it is inline. */
+  claim: string;
   /** The PersistentVolume, or the pod's volume when it is inline. */
   name: string;
   driver: string;
@@ -42,16 +46,20 @@ const refOf = (
   ref?.name ? { namespace: ref.namespace ?? namespace, name: ref.name } : undefined;
 
 /** A claim's volume as a request. Pure. */
-export function persistentRequest(
-  pod: Pod,
-  volume: PersistentVolume,
-  claim: PersistentVolumeClaim,
-  readOnly: boolean,
-): CsiRequest {
-  const { csi, accessModes = [], mountOptions = [], volumeMode } = volume.spec ?? {};
+export function persistentRequest(of: {
+  pod: Pod;
+  volume: Volume;
+  persistent: PersistentVolume;
+  claim: PersistentVolumeClaim;
+  readOnly: boolean;
+}): CsiRequest {
+  const { pod, volume, persistent, claim, readOnly } = of;
+  const { csi, accessModes = [], mountOptions = [], volumeMode } = persistent.spec ?? {};
   return {
     pod,
-    name: volume.metadata.name ?? '',
+    volume: volume.name,
+    claim: claim.metadata.name ?? '',
+    name: persistent.metadata.name ?? '',
     driver: csi?.driver ?? '',
     handle: csi?.volumeHandle ?? '',
     lifecycle: 'Persistent',
@@ -66,7 +74,7 @@ export function persistentRequest(
       publish: refOf(csi?.nodePublishSecretRef),
       expand: refOf(csi?.nodeExpandSecretRef),
     },
-    growth: hasGrown(volume, claim) ? { claim, volume } : undefined,
+    growth: hasGrown(persistent, claim) ? { claim, volume: persistent } : undefined,
   };
 }
 
@@ -75,6 +83,8 @@ export function inlineRequest(pod: Pod, volume: Volume): CsiRequest {
   const { csi } = volume;
   return {
     pod,
+    volume: volume.name,
+    claim: '',
     name: volume.name,
     driver: csi?.driver ?? '',
     handle: inlineHandle(pod.metadata.uid ?? '', volume.name),

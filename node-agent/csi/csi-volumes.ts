@@ -9,7 +9,7 @@ import type { CSIDriver, Pod } from '#api/types.ts';
 import type { Api } from '#client/api.ts';
 import { nodes, volumeAttachments } from '#client/resources.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
-import type { CsiDriver, NodeCapability } from '#node-agent/csi/csi-driver.ts';
+import type { CsiDriver, NodeCapability, VolumeStats } from '#node-agent/csi/csi-driver.ts';
 import { growVolume } from '#node-agent/csi/csi-growth.ts';
 import { type CsiPlaces, csiPlaces } from '#node-agent/csi/csi-paths.ts';
 import {
@@ -30,6 +30,7 @@ import {
   type SecretRef,
   TOKENS_KEY,
 } from '#node-agent/csi/csi-request.ts';
+import { inUseText } from '#node-agent/local-volumes.ts';
 import { isMounted } from '#node-agent/mounts.ts';
 import type { PodPaths } from '#node-agent/pod-files.ts';
 import { createSlots, type Slots } from '#node-agent/slots.ts';
@@ -53,6 +54,9 @@ export type CsiVolumesOptions = {
   driver: (name: string) => CsiDriver | undefined;
 };
 
+/** How full a volume of a pod is. */
+export type MeasuredVolume = { uid: string; volume: string; claim: string; stats: VolumeStats };
+
 /**
  * The volumes of this node that CSI drivers make: staged once for the node, published for each pod,
  * and given back in the opposite order. What there is stands on the disk (csi-records.ts).
@@ -68,6 +72,8 @@ export class CsiVolumes {
   #onReported: () => void = () => {};
   /** Volumes that were published since the agent started, by target. */
   readonly #published = new Set<string>();
+  /** Of those, the ones behind claims, by target. */
+  readonly #mounted = new Map<string, { request: CsiRequest; places: CsiPlaces }>();
   /** The same for what was staged, by staging path. */
   readonly #staged = new Set<string>();
   /** Asks for a report of `volumesInUse`; set by whoever reports. */
@@ -120,12 +126,14 @@ export class CsiVolumes {
     return this.#exclusively(request, async () => {
       // Released while this waited: the pod has ended.
       if (refresh && !hasRecord(places.podRecord)) return places.target;
+      this.#checkExclusive(request);
       const attachable = needsAttachment(request, object);
       await this.#note(request, places, attachable);
       const publishContext = attachable ? await this.#attachment(request) : {};
       const steps = { request, driver, object, capabilities, places, publishContext };
       await this.#stage(steps);
       await this.#publish(steps);
+      if (request.claim) this.#mounted.set(places.target, { request, places });
       if (request.growth && capabilities.has('EXPAND_VOLUME')) await this.#grow(steps);
       return places.target;
     });
@@ -139,12 +147,29 @@ export class CsiVolumes {
     this.#persistent.delete(uid);
   }
 
-  /** Where each of a pod's volumes is, for measuring. */
-  mountedBy(uid: string): { record: CsiRecord; places: CsiPlaces }[] {
-    return recordsOf(this.#options.paths, uid).map((record) => ({
-      record,
-      places: this.#places({ ...record, pod: uid }),
-    }));
+  /** Asks drivers that can tell how full the volumes behind claims are; failures are told. */
+  async measure(failed: (volume: string, error: unknown) => void): Promise<MeasuredVolume[]> {
+    const measured: MeasuredVolume[] = [];
+    for (const { request, places } of this.#mounted.values()) {
+      const driver = this.#options.driver(request.driver);
+      try {
+        if (!driver || !(await driver.capabilities()).has('GET_VOLUME_STATS')) continue;
+        const stats = await driver.stats(request.handle, places.target, places.staging);
+        const { volume, claim, pod } = request;
+        measured.push({ uid: pod.metadata.uid ?? '', volume, claim, stats });
+      } catch (error) {
+        failed(request.name, error);
+      }
+    }
+    return measured;
+  }
+
+  #checkExclusive({ accessModes, driver, handle, name, pod }: CsiRequest): void {
+    if (!accessModes.includes('ReadWriteOncePod')) return;
+    const used = allRecords(this.#options.paths).some(
+      (one) => one.driver === driver && one.handle === handle && one.uid !== pod.metadata.uid,
+    );
+    if (used) throw new ConfigError(inUseText(name));
   }
 
   #driver(name: string): CsiDriver {
@@ -346,6 +371,7 @@ export class CsiVolumes {
     await driver.unpublish(handle, places.target);
     await removeMountPoint(places.target);
     this.#published.delete(places.target);
+    this.#mounted.delete(places.target);
     const shared = allRecords(paths).some(
       (other) => other.uid !== uid && other.driver === name && other.handle === handle,
     );

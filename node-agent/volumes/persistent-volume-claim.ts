@@ -2,8 +2,9 @@ import { stat } from 'node:fs/promises';
 import { LOCAL_DRIVER } from '#api/csi-names.ts';
 import type { PersistentVolume, PersistentVolumeClaim, Pod, Volume } from '#api/types.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
-import { persistentRequest } from '#node-agent/csi/csi-request.ts';
-import { localDirectory } from '#node-agent/local-volumes.ts';
+import { persistentRequest, sizeOf } from '#node-agent/csi/csi-request.ts';
+import type { LocalUse } from '#node-agent/local-volumes.ts';
+import { mountNfs } from '#node-agent/mounts.ts';
 import { giveToGroup } from '#node-agent/volume-ownership.ts';
 import { NotYetError, type VolumeContext, type VolumeType } from '#node-agent/volume-type.ts';
 import { hostPathVolume } from '#node-agent/volumes/host-path.ts';
@@ -38,9 +39,9 @@ export const persistentVolumeClaimVolume: VolumeType = {
       throw new ConfigError(`persistentvolume "${bound}" is bound to another claim than "${name}"`);
     const source = persistent.spec?.csi;
     if (!source || source.driver === LOCAL_DRIVER)
-      return refresh ? '' : pathOf(persistent, context);
+      return refresh ? '' : pathOf(persistent, claim, context);
     const readOnly = volume.persistentVolumeClaim?.readOnly === true;
-    const request = persistentRequest(pod, persistent, claim, readOnly);
+    const request = persistentRequest({ pod, volume, persistent, claim, readOnly });
     if (refresh && !request.growth && !csi.republishes(source.driver)) return '';
     return csi.mount(request, { refresh });
   },
@@ -54,26 +55,62 @@ const belongsTo = ({ metadata }: PersistentVolumeClaim, pod: Pod): boolean =>
 
 async function pathOf(
   { metadata, spec }: PersistentVolume,
+  claim: PersistentVolumeClaim,
   context: VolumeContext,
 ): Promise<string> {
-  if (spec?.volumeMode === 'Block')
-    throw new ConfigError(`persistentvolume "${metadata.name}": block volumes are not supported`);
   if (spec?.hostPath) {
     const volume: Volume = { name: context.volume.name, hostPath: spec.hostPath };
     return hostPathVolume.prepare({ ...context, volume });
   }
+  if (spec?.nfs) {
+    const { server, path, readOnly } = spec.nfs;
+    const options = [...(spec.mountOptions ?? []), ...(readOnly ? ['ro'] : [])];
+    await mountNfs(context.dir, { server, path, options });
+    return context.dir;
+  }
   const isOurs = spec?.csi?.driver === LOCAL_DRIVER;
-  if (!spec?.local && !isOurs)
-    throw new ConfigError(
-      `persistentvolume "${metadata.name}": only local and hostPath volumes are supported`,
-    );
+  if (!spec?.local && !isOurs) throw new ConfigError(unsupported(metadata.name, spec ?? {}));
   const path = isOurs
-    ? await localDirectory(context, spec.csi?.volumeHandle ?? '')
+    ? await context.local.directory(spec.csi?.volumeHandle ?? '', context.objects)
     : (spec.local?.path ?? '');
   const there = await stat(path).catch(() => undefined);
-  if (!there?.isDirectory()) throw new ConfigError(`path "${path}" is no directory of this node`);
+  const isBlock = spec.volumeMode === 'Block';
+  if (isBlock ? !there?.isBlockDevice() : !there?.isDirectory())
+    throw new ConfigError(
+      `path "${path}" is no ${isBlock ? 'block device' : 'directory'} of this node`,
+    );
+  const use: LocalUse = {
+    uid: context.pod.metadata.uid ?? '',
+    volume: context.volume.name,
+    claim: claim.metadata.name ?? '',
+    persistentVolume: metadata.name ?? '',
+    path,
+    capacityBytes: sizeOf(spec.capacity?.['storage']),
+  };
+  context.local.use(use, { exclusive: spec.accessModes?.includes('ReadWriteOncePod') ?? false });
+  if (isBlock) return path;
   const { fsGroup, fsGroupChangePolicy } = context.pod.spec.securityContext ?? {};
   const onlyIfNeeded = fsGroupChangePolicy === 'OnRootMismatch';
   await giveToGroup(path, fsGroup, 'writable', { onlyIfNeeded });
   return path;
+}
+
+const COMMON_FIELDS = new Set([
+  'accessModes',
+  'capacity',
+  'claimRef',
+  'mountOptions',
+  'nodeAffinity',
+  'persistentVolumeReclaimPolicy',
+  'storageClassName',
+  'volumeAttributesClassName',
+  'volumeMode',
+]);
+
+function unsupported(name: string | undefined, spec: object): string {
+  const kind = Object.keys(spec).find((field) => !COMMON_FIELDS.has(field)) ?? 'unknown';
+  return (
+    `persistentvolume "${name}": volumes of type ${kind} are not supported by this node; ` +
+    'csi, local, hostPath and nfs are'
+  );
 }
