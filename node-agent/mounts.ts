@@ -99,6 +99,11 @@ function commonDir(paths: readonly string[]): string {
   return (differs < 0 ? first : first.slice(0, differs)).join('/');
 }
 
+/** Mounts what is open as `fd` at `target`, whatever its name leads to by now. */
+export async function bindOpen(fd: number, target: string): Promise<void> {
+  await run('mount', ['--no-canonicalize', '--bind', `/proc/${process.pid}/fd/${fd}`, target]);
+}
+
 /** Unmounts everything at or below `dir`. */
 export async function unmountAll(dir: string): Promise<void> {
   // The common case is nothing to do; reading the table is cheaper than starting a program.

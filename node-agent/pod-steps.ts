@@ -40,6 +40,7 @@ import {
   prepareVolumes,
   type ReadyVolume,
   releaseVolumes,
+  subPathsDir,
 } from '#node-agent/pod-volumes.ts';
 import { qosClass } from '#node-agent/qos.ts';
 import { type Image, isRuntimeError, type PodSandboxConfig } from '#node-agent/runtime/service.ts';
@@ -368,6 +369,7 @@ async function prepareContainer(ctx: StepContext, step: Step<'start-container'>)
     memory.readyVolumes,
     new Map(env.map(({ key, value }) => [key, value])),
     services.features,
+    subPathsDir(services.paths, uid),
   );
   const devices = containerDevices(spec, memory.readyVolumes);
   const file = terminationFile(services.paths, { uid, name: spec.name, attempt });

@@ -4,6 +4,7 @@ import {
   readdirSync,
   readFileSync,
   realpathSync,
+  renameSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -20,7 +21,7 @@ import { CsiVolumes } from '#node-agent/csi/csi-volumes.ts';
 import type { DownwardSource } from '#node-agent/downward-api.ts';
 import { ImageVolumes } from '#node-agent/image-volumes.ts';
 import { LocalVolumes } from '#node-agent/local-volumes.ts';
-import { isMountPoint } from '#node-agent/mounts.ts';
+import { isMountPoint, unmountAll } from '#node-agent/mounts.ts';
 import { type PodPaths, podPaths } from '#node-agent/pod-files.ts';
 import {
   containerMounts,
@@ -226,6 +227,23 @@ test('subPath stays inside its volume', async () => {
   await assert.rejects(mount({ subPath: '../x' }), ConfigError);
   await assert.rejects(mount({ subPath: 'out' }), /leads out of the volume/);
   await assert.rejects(mount({ subPath: 'out/gantry-none' }), /leads out of the volume/);
+  if (isRoot) {
+    const bound = mkdtempSync(join(root, 'bound-'));
+    after(() => unmountAll(bound));
+    const spec = { name: 'c', volumeMounts: [{ name: 'v', mountPath: '/m', subPath: 'logs/x' }] };
+    const [first] = await containerMounts(spec, volumes, new Map(), features, bound);
+    assert.equal(first?.hostPath, join(bound, 'v/c/0'));
+    writeFileSync(join(dir, 'logs/x/file'), 'seen');
+    assert.equal(readFileSync(join(bound, 'v/c/0/file'), 'utf8'), 'seen');
+    // Whoever can write to the volume exchanges the directory afterwards: the mount stays.
+    renameSync(join(dir, 'logs/x'), join(dir, 'logs/y'));
+    symlinkSync('/etc', join(dir, 'logs/x'));
+    assert.deepEqual(files(join(bound, 'v/c/0')), ['file']);
+    await assert.rejects(
+      containerMounts(spec, volumes, new Map(), features, bound),
+      /leads out of the volume/,
+    );
+  }
   await assert.rejects(mount({ subPathExpr: '$(NO)' }), /failed to expand subPathExpr/);
   await assert.rejects(mount({ recursiveReadOnly: 'Enabled', readOnly: true }), /not supported/);
 });

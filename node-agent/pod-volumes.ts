@@ -1,6 +1,6 @@
 import { existsSync, statSync } from 'node:fs';
-import { mkdir, realpath, rm, stat } from 'node:fs/promises';
-import { join, normalize } from 'node:path';
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Container, Pod, Volume } from '#api/types.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
 import type { DownwardSource } from '#node-agent/downward-api.ts';
@@ -11,6 +11,7 @@ import type { ImageVolumes } from '#node-agent/image-volumes.ts';
 import { mountsIn, unmountAll } from '#node-agent/mounts.ts';
 import { podDir, type PodPaths, volumeDir } from '#node-agent/pod-files.ts';
 import type { Device, Mount, RuntimeFeatures } from '#node-agent/runtime/service.ts';
+import { resolveSubPath } from '#node-agent/sub-path.ts';
 import {
   NotYetError,
   type PodTokens,
@@ -91,6 +92,12 @@ export async function prepareVolumes(
 export const hasLiveVolumes = (pod: Pod): boolean =>
   (pod.spec.volumes ?? []).some((volume) => volumeTypes.find((t) => t.handles(volume))?.live);
 
+const SUB_PATHS = 'volume-subpaths';
+
+/** Where a pod's subPaths are mounted, as the kubelet lays them. */
+export const subPathsDir = (paths: PodPaths, uid: string): string =>
+  join(podDir(paths, uid), SUB_PATHS);
+
 /** Unmounts and removes a pod's volumes. What a hostPath points to is not touched. */
 export async function releaseVolumes(
   uid: string,
@@ -98,9 +105,11 @@ export async function releaseVolumes(
 ): Promise<void> {
   const { paths, memoryDir, csi, images, local } = services;
   local.releasePod(uid);
+  await unmountAll(subPathsDir(paths, uid)); // they would keep the volumes busy
   await csi.releasePod(uid);
   await images.releasePod(uid);
-  for (const folder of ['volumes', 'volumeDevices', 'volume-subpaths']) {
+  // Mounts of parts of volumes go before the volumes.
+  for (const folder of [SUB_PATHS, 'volumes', 'volumeDevices']) {
     const dir = join(podDir(paths, uid), folder);
     await unmountAll(dir);
     await removeUnmounted(dir);
@@ -121,15 +130,19 @@ const PROPAGATION = {
   Bidirectional: 'PROPAGATION_BIDIRECTIONAL',
 } as const;
 
-/** The mounts of one container. Throws ConfigError for a bad subPath or an unsupported option. */
+/**
+ * The mounts of one container; subPaths are mounted below `bindDir`, where there is one. Throws
+ * ConfigError for a bad subPath or an unsupported option.
+ */
 export async function containerMounts(
   container: Container,
   volumes: ReadonlyMap<string, ReadyVolume>,
   env: ReadonlyMap<string, string>,
   features: RuntimeFeatures,
+  bindDir?: string,
 ): Promise<Mount[]> {
   const mounts: Mount[] = [];
-  for (const mount of container.volumeMounts ?? []) {
+  for (const [index, mount] of (container.volumeMounts ?? []).entries()) {
     const volume = volumes.get(mount.name);
     if (!volume) throw new ConfigError(`volume "${mount.name}" is not mounted`);
     const readonly = volume.readOnly || mount.readOnly === true;
@@ -141,7 +154,12 @@ export async function containerMounts(
     const subPath = mount.subPathExpr ? expandAll(mount.subPathExpr, env) : mount.subPath;
     mounts.push({
       containerPath: mount.mountPath.startsWith('/') ? mount.mountPath : `/${mount.mountPath}`,
-      hostPath: subPath ? await resolveSubPath(volume, subPath) : await existing(volume.path),
+      hostPath: subPath
+        ? await resolveSubPath(
+            { ...volume, subPath },
+            bindDir && join(bindDir, mount.name, container.name, String(index)),
+          )
+        : await existing(volume.path),
       readonly,
       ...(readonly && recursive && mount.recursiveReadOnly ? { recursiveReadOnly: true } : {}),
       propagation: PROPAGATION[(mount.mountPropagation ?? 'None') as keyof typeof PROPAGATION],
@@ -181,38 +199,4 @@ function expandAll(expression: string, env: ReadonlyMap<string, string>): string
   if (missing !== undefined || text === '')
     throw new ConfigError(`failed to expand subPathExpr "${expression}": ${missing ?? 'empty'}`);
   return text;
-}
-
-/**
- * A path inside a volume, followed through links to where it really is, which must be inside too.
- * What does not exist becomes a directory.
- */
-async function resolveSubPath(volume: ReadyVolume, subPath: string): Promise<string> {
-  const clean = normalize(subPath);
-  if (clean.startsWith('/') || clean.split('/').includes('..'))
-    throw new ConfigError(`subPath "${subPath}" must be relative and stay inside the volume`);
-  const root = await realpath(volume.path);
-  const path = join(root, clean);
-  if (!(await stat(path).catch(() => undefined))) {
-    if (volume.readOnly) throw new ConfigError(`subPath "${subPath}" does not exist in the volume`);
-    const parent = await deepestExisting(root, clean);
-    if (!isInside(parent, root))
-      throw new ConfigError(`subPath "${subPath}" leads out of the volume`);
-    await mkdir(path, { recursive: true, mode: 0o750 });
-  }
-  const real = await realpath(path);
-  if (!isInside(real, root)) throw new ConfigError(`subPath "${subPath}" leads out of the volume`);
-  return real;
-}
-
-const isInside = (path: string, root: string): boolean =>
-  path === root || path.startsWith(`${root}/`);
-
-async function deepestExisting(root: string, relative: string): Promise<string> {
-  const parts = relative.split('/');
-  for (let count = parts.length - 1; count > 0; count--) {
-    const found = await realpath(join(root, ...parts.slice(0, count))).catch(() => undefined);
-    if (found) return found;
-  }
-  return root;
 }
