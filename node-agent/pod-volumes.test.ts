@@ -56,6 +56,7 @@ const services: VolumeServices = {
   csi: noDrivers(podPaths(root)),
   images: noImages(podPaths(root)),
   local: new LocalVolumes(join(root, 'local')),
+  trust: async ({ name }) => `trust in ${name}`,
 };
 
 function noImages(paths: PodPaths): ImageVolumes {
@@ -154,10 +155,11 @@ test('a projected volume joins its sources and keeps tokens private', async () =
   const sources = [
     { serviceAccountToken: { path: 'token', audience: 'vault' } },
     { configMap: { name: 'cm', items: [{ key: 'c', path: 'ca.crt' }] } },
+    { clusterTrustBundle: { name: 'roots', path: 'roots.pem' } },
     { downwardAPI: { items: [{ path: 'labels', fieldRef: { fieldPath: 'metadata.labels' } }] } },
   ];
   const dir = await prepare(podWith([{ name: 'v', projected: { sources } }], { fsGroup: 2000 }));
-  assert.deepEqual(files(dir), ['ca.crt', 'labels', 'token']);
+  assert.deepEqual(files(dir), ['ca.crt', 'labels', 'roots.pem', 'token']);
   assert.equal(readFileSync(join(dir, 'token'), 'utf8'), 'token-for-vault');
   assert.equal(readFileSync(join(dir, 'labels'), 'utf8'), 'a="1"');
   if (!isRoot) return;

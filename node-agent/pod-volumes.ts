@@ -12,6 +12,7 @@ import { mountsIn, unmountAll } from '#node-agent/mounts.ts';
 import { podDir, type PodPaths, volumeDir } from '#node-agent/pod-files.ts';
 import type { Device, Mount, RuntimeFeatures } from '#node-agent/runtime/service.ts';
 import { resolveSubPath } from '#node-agent/sub-path.ts';
+import type { TrustBundles } from '#node-agent/trust-bundles.ts';
 import {
   NotYetError,
   type PodTokens,
@@ -30,6 +31,7 @@ export type VolumeServices = {
   csi: CsiVolumes;
   images: ImageVolumes;
   local: LocalVolumes;
+  trust: TrustBundles;
 };
 
 /** A prepared volume: a path of the host, for a block volume that of a device. */
@@ -50,12 +52,12 @@ function contextOf(
   rest: Pick<VolumeContext, 'downward' | 'refresh'>,
 ): VolumeContext {
   const uid = pod.metadata.uid ?? '';
-  const { paths, memoryDir, objects, tokens, csi, images, local } = services;
+  const { paths, memoryDir, objects, tokens, csi, images, local, trust } = services;
   const dir =
     type.inMemory && memoryDir
       ? join(memoryDir, uid, type.plugin, volume.name)
       : volumeDir(paths, uid, type.plugin, volume.name);
-  return { pod, volume, dir, local, objects, tokens, csi, images, ...rest };
+  return { pod, volume, dir, local, objects, tokens, csi, images, trust, ...rest };
 }
 
 /**
@@ -101,7 +103,7 @@ export const subPathsDir = (paths: PodPaths, uid: string): string =>
 /** Unmounts and removes a pod's volumes. What a hostPath points to is not touched. */
 export async function releaseVolumes(
   uid: string,
-  services: Omit<VolumeServices, 'objects' | 'tokens'>,
+  services: Omit<VolumeServices, 'objects' | 'tokens' | 'trust'>,
 ): Promise<void> {
   const { paths, memoryDir, csi, images, local } = services;
   local.releasePod(uid);

@@ -17,6 +17,7 @@ import type { PodPaths } from '#node-agent/pod-files.ts';
 import { podTokens, pullSecretNames, referencedObjects } from '#node-agent/referenced-objects.ts';
 import type { ImageSnapshots } from '#node-agent/runtime/containerd-snapshots.ts';
 import type { ImageService } from '#node-agent/runtime/service.ts';
+import { trustBundles } from '#node-agent/trust-bundles.ts';
 import { VolumeUsage } from '#node-agent/volume-usage.ts';
 import { WatchedObjects } from '#node-agent/watched-objects.ts';
 
@@ -84,6 +85,7 @@ export async function makeVolumeServices(
       csi: csi.volumes,
       images: new ImageVolumes({ snapshots, images: volumeImages, paths, clock, signal }),
       local,
+      trust: trustBundles(api),
       usage: new VolumeUsage({ csi: csi.volumes, local, objects, events, clock, log }),
       follow: (pod) => objects.follow(pod),
       forget: (uid) => {

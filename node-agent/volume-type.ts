@@ -10,6 +10,7 @@ import type { CsiVolumes } from '#node-agent/csi/csi-volumes.ts';
 import type { LocalVolumes } from '#node-agent/local-volumes.ts';
 import type { ImageVolumes } from '#node-agent/image-volumes.ts';
 import type { DownwardSource } from '#node-agent/downward-api.ts';
+import type { TrustBundles } from '#node-agent/trust-bundles.ts';
 
 /** Objects that pods refer to, as they are now; undefined when they do not exist. */
 export type ReferencedObjects = {
@@ -30,6 +31,7 @@ export type VolumeContext = {
   /** The volume's own directory; its parent may not exist yet. */
   dir: string;
   local: LocalVolumes;
+  trust: TrustBundles;
   objects: ReferencedObjects;
   tokens: PodTokens;
   downward: DownwardSource;

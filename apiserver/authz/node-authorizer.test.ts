@@ -28,6 +28,22 @@ const reader = readerDouble({
     },
     { metadata: { namespace: 'ns', name: 'q' }, spec: { nodeName: 'n2', containers: [] } },
   ],
+  persistentvolumes: [
+    {
+      metadata: { name: 'pv' },
+      spec: {
+        claimRef: { namespace: 'ns', name: 'claim' },
+        csi: { nodeStageSecretRef: { namespace: 'drivers', name: 'stage' } },
+      },
+    },
+    {
+      metadata: { name: 'other' },
+      spec: {
+        claimRef: { namespace: 'ns', name: 'unused' },
+        csi: { nodeStageSecretRef: { namespace: 'drivers', name: 'other' } },
+      },
+    },
+  ],
 });
 
 /** `verb resource[/sub][.group] [namespace/name] [fieldSelector]` as node n1. */
@@ -58,6 +74,9 @@ test('what the agent of a node may do', () => {
     ['get secrets ns/key', true],
     ['get secrets ns/pull', true],
     ['watch secrets ns/vol', true],
+    ['get secrets drivers/stage', true],
+    ['watch secrets drivers/stage', false],
+    ['get secrets drivers/other', false],
     ['get secrets ns/proj', false],
     ['get secrets other/vol', false],
     ['list secrets ns/', false],

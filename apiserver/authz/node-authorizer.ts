@@ -1,4 +1,4 @@
-import type { Pod } from '#api/types.ts';
+import type { PersistentVolume, Pod } from '#api/types.ts';
 import type { Attributes, Authorizer, Decision } from '#apiserver/authz/authorizer.ts';
 import { parseRule, ruleAllows } from '#apiserver/authz/rules.ts';
 import { podReferences } from '#apiserver/authz/pod-references.ts';
@@ -45,6 +45,7 @@ const byRules = (request: Attributes): Decision =>
 function specialFor(request: Attributes): Check | undefined {
   switch (request.group ? `${request.resource}.${request.group}` : request.resource) {
     case 'secrets':
+      return readSecret;
     case 'configmaps':
       return readOfPod(['get', 'list', 'watch']);
     case 'persistentvolumeclaims':
@@ -77,6 +78,38 @@ function readOfPod(verbs: readonly string[], subresource = ''): Check {
     if (request.namespace === '') return no('can only read namespaced object of this type');
     return related(request, node, reader) ? ALLOW : unrelated(node);
   };
+}
+
+/** Of a pod, or of a storage driver whose volume a pod uses through a claim. */
+const readSecret: Check = (request, node, reader) => {
+  const decision = readOfPod(['get', 'list', 'watch'])(request, node, reader);
+  if (decision.decision === 'allow' || request.verb !== 'get' || request.subresource)
+    return decision;
+  return isVolumeSecret(request, node, reader) ? ALLOW : decision;
+};
+
+function isVolumeSecret(
+  { namespace, name }: Attributes,
+  node: string,
+  reader: ObjectReader,
+): boolean {
+  const isIt = (ref: { namespace?: string; name?: string } | undefined): boolean =>
+    ref?.name === name && ref.namespace === namespace;
+  const volumes = reader.list<PersistentVolume>('', 'persistentvolumes').filter(({ spec }) => {
+    const { nodeStageSecretRef, nodePublishSecretRef, nodeExpandSecretRef } = spec?.csi ?? {};
+    return [nodeStageSecretRef, nodePublishSecretRef, nodeExpandSecretRef].some(isIt);
+  });
+  return volumes.some(({ spec }) => {
+    const claim = spec?.claimRef;
+    if (!claim?.namespace || !claim.name) return false;
+    const { name: claimName } = claim;
+    return reader
+      .list<Pod>('', 'pods', claim.namespace)
+      .some(
+        (pod) =>
+          pod.spec.nodeName === node && podReferences(pod, 'persistentvolumeclaims', claimName),
+      );
+  });
 }
 
 const unrelated = (node: string): Decision =>

@@ -34,7 +34,7 @@ export const projectedVolume: VolumeType = {
 
 async function project(
   source: Projection,
-  { pod, objects, tokens, downward }: VolumeContext,
+  { pod, objects, tokens, downward, trust }: VolumeContext,
   defaultMode: number,
 ): Promise<Payload> {
   const namespace = pod.metadata.namespace ?? '';
@@ -69,6 +69,10 @@ async function project(
         },
       ],
     ]);
+  }
+  if (source.clusterTrustBundle) {
+    const { path, ...wanted } = source.clusterTrustBundle;
+    return new Map([[path, { content: Buffer.from(await trust(wanted)), mode: defaultMode }]]);
   }
   throw new ConfigError(`projected source ${Object.keys(source).join()} is not supported`);
 }
