@@ -28,6 +28,8 @@ export type ContainerRequest = {
   env: readonly EnvVar[];
   volumeMounts: readonly Mount[];
   devices: readonly Device[];
+  /** What device plugins want the runtime to know. */
+  annotations?: Readonly<Record<string, string>>;
   /** Id of the container an ephemeral one joins. */
   target?: string | undefined;
 };
@@ -56,6 +58,7 @@ export function containerConfig(request: ContainerRequest, facts: Facts): Contai
       [LABEL.containerName]: spec.name,
     },
     annotations: {
+      ...request.annotations,
       [NOTE.hash]: specHash(spec),
       [NOTE.restartCount]: String(attempt),
       [NOTE.terminationMessagePolicy]: spec.terminationMessagePolicy ?? 'File',

@@ -54,6 +54,7 @@ type Flags = {
   podMaxPids?: string;
   podManifestPath?: string;
   allowedUnsafeSysctls?: string;
+  devicePluginDir?: string;
   evictionHard?: string;
   evictionSoft?: string;
   evictionSoftGracePeriod?: string;
@@ -101,6 +102,7 @@ export async function main(args: readonly string[]): Promise<void> {
     .option('--max-pods <count>', 'most pods on this node')
     .option('--pod-max-pids <count>', 'most processes of one pod')
     .option('--pod-manifest-path <path>', 'manifests of pods to run without the API')
+    .option('--device-plugin-dir <dir>', 'where device plugins look for kubelet.sock')
     .option('--allowed-unsafe-sysctls <list>', 'sysctls pods may set besides the safe ones')
     .option('--eviction-hard <list>', 'memory.available<100Mi,…: evict pods at once')
     .option('--eviction-soft <list>', 'evict pods when it lasts')
@@ -206,6 +208,7 @@ function configOf(flags: Flags): Omit<NodeAgentConfig, 'api'> {
       evictionMinimumReclaim: flags.evictionMinimumReclaim,
       maxGraceSeconds: Number(flags.evictionMaxPodGracePeriod ?? 0),
     },
+    devicePluginDir: flags.devicePluginDir,
     allowedUnsafeSysctls: flags.allowedUnsafeSysctls?.split(','),
     podPidsLimit: flags.podMaxPids === undefined ? undefined : Number(flags.podMaxPids),
   };

@@ -5,6 +5,7 @@ import type { Pod, Service } from '#api/types.ts';
 import type { EventRecorder } from '#client/events.ts';
 import type { Cgroups } from '#node-agent/cgroups.ts';
 import type { HostFacts } from '#node-agent/container-status.ts';
+import type { DevicePlugins } from '#node-agent/devices/device-plugins.ts';
 import type { DnsFacts } from '#node-agent/dns-config.ts';
 import type { RunHandler } from '#node-agent/handlers.ts';
 import type { Images } from '#node-agent/images.ts';
@@ -53,6 +54,8 @@ export type NodeServices = {
   sandboxSlots: Slots;
   /** Why pods with a network of their own cannot be made now. */
   networkProblem: () => string | undefined;
+  /** Devices that plugins offer. */
+  devices: DevicePlugins;
   /** Why the node cannot grant what a pod asks for beside its other pods; undefined when it can. */
   judgeResize: (pod: Pod) => ResizePending | undefined;
   /** The runtime's handler for a pod's RuntimeClass; '' is its default. */

@@ -38,6 +38,8 @@ export type NodeReporterOptions = {
   /** What the container runtime can do. */
   features: RuntimeFeatures;
   capacity: Capacity;
+  /** What device plugins add to it now. */
+  devices: () => Capacity;
   info: NodeInfo;
   /** What the node is short of. */
   has: (pressure: Pressure) => boolean;
@@ -175,15 +177,16 @@ export class NodeReporter {
   }
 
   async #status(before: Node['status'] | undefined): Promise<Node['status']> {
-    const { nodeName, ips, port, capacity, info, features, images, volumes } = this.#options;
+    const { nodeName, ips, port, capacity, devices, info, features, images, volumes } =
+      this.#options;
     const list = await images().catch((): Image[] => []);
     return {
       addresses: [
         ...ips.map((address) => ({ type: 'InternalIP', address })),
         { type: 'Hostname', address: nodeName },
       ],
-      capacity: capacity.capacity,
-      allocatable: capacity.allocatable,
+      capacity: { ...capacity.capacity, ...devices().capacity },
+      allocatable: { ...capacity.allocatable, ...devices().allocatable },
       conditions: await this.#conditions(before),
       daemonEndpoints: { kubeletEndpoint: { Port: port() } },
       images: list

@@ -241,6 +241,7 @@ export async function release(ctx: StepContext): Promise<void> {
     throw error;
   }
   services.volumes.forget(uid);
+  services.devices.forget(uid);
   memory.volumes = { state: 'absent' };
   for (let tries = 1; services.cgroups && !services.cgroups.remove(uid); tries++) {
     if (tries === CGROUP_TRIES) throw new Error(`processes are left in the cgroups of pod ${uid}`);
@@ -371,14 +372,20 @@ async function prepareContainer(ctx: StepContext, step: Step<'start-container'>)
     services.features,
     subPathsDir(services.paths, uid),
   );
-  const devices = containerDevices(spec, memory.readyVolumes);
+  const given = await services.devices.allocate(pod, spec);
+  const devices = [...containerDevices(spec, memory.readyVolumes), ...given.devices];
   const file = terminationFile(services.paths, { uid, name: spec.name, attempt });
   await mkdir(dirname(file), { recursive: true, mode: 0o750 });
   await writeFile(file, '');
   await chmod(file, 0o666); // any user of the container may leave its last words
   const target = targetOf(ctx, container);
   const config = containerConfig(
-    { pod, container, attempt, restartDelayMs, image, env, volumeMounts, devices, target },
+    {
+      ...{ pod, container, attempt, restartDelayMs, image, devices, target },
+      env: [...env, ...given.envs],
+      volumeMounts: [...volumeMounts, ...given.mounts],
+      annotations: given.annotations,
+    },
     services,
   );
   const sandbox: PodSandboxConfig = sandboxConfig(pod, 0, services);

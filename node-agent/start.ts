@@ -12,6 +12,7 @@ import { nodes, pods, runtimeClasses, services as serviceResource } from '#clien
 import { openCgroups } from '#node-agent/cgroups.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
 import { collectGarbage } from '#node-agent/container-gc.ts';
+import { DevicePlugins } from '#node-agent/devices/device-plugins.ts';
 import { parseResolvConf } from '#node-agent/dns-config.ts';
 import { EvictionLoop } from '#node-agent/eviction-loop.ts';
 import { type EvictionFlags, readThresholds } from '#node-agent/eviction-thresholds.ts';
@@ -96,6 +97,8 @@ export type NodeAgentConfig = RuntimesConfig & {
   reserved?: readonly Reserved[];
   maxPods?: number;
   podPidsLimit?: number;
+  /** Where device plugins look for `kubelet.sock`; default `<root dir>/device-plugins`. */
+  devicePluginDir?: string;
   /** Sysctls that pods may set besides the safe ones; `net.core.*` names all that begin so. */
   allowedUnsafeSysctls?: readonly string[];
   /** Manifests of pods that run here without being asked for through the API. */
@@ -172,7 +175,8 @@ export async function start(
         features: version.features,
         allowedUnsafeSysctls: config.allowedUnsafeSysctls ?? [],
       };
-      return eviction.refuse(pod) ?? (facts && admitPod(pod, others, facts));
+      const refusal = eviction.refuse(pod) ?? (facts && admitPod(pod, others, facts));
+      return refusal ?? services.devices.reserve(pod);
     },
     signal,
   });
@@ -205,6 +209,7 @@ export async function start(
     labels: config.labels ?? {},
     features: version.features,
     capacity,
+    devices: () => services.devices.amounts(),
     info: readNodeInfo(version, AGENT_VERSION),
     has: (pressure) => eviction.has(pressure),
     notReady: async () => network.problem ?? (await runtimeProblem(runtime.client)),
@@ -214,6 +219,7 @@ export async function start(
   });
   csi.volumes.onInUse = () => reporter.poke();
   services.volumes.images.onPulled = (uid) => workers.get(uid)?.volumesMayBeReady();
+  parts.onDeviceChange = () => reporter.poke();
 
   const ready = Promise.withResolvers<void>();
   ready.promise.catch(() => {});
@@ -272,6 +278,7 @@ export async function start(
         reporter.poke();
         for (const worker of workers.all()) worker.wake();
       }, own),
+    (own) => services.devices.serve(own),
     () => server.done,
     () => runtime.done,
   ]);
@@ -331,6 +338,7 @@ async function makeServices(
   const handlers = createHandlers({ runtime, clock });
   const result = {
     onPodChange: (_uid: string): void => {},
+    onDeviceChange: (): void => {},
     onReferenceChange: (_uid: string): void => {},
     judgeResize: (_pod: Pod): ResizePending | undefined => undefined,
     mirror: (_pod: Pod): Pod | undefined => undefined,
@@ -397,6 +405,11 @@ async function makeServices(
     networkProblem: around.networkProblem,
     judgeResize: (pod) => result.judgeResize(pod),
     runtimeHandler: handlerOf,
+    devices: new DevicePlugins({
+      dir: config.devicePluginDir ?? join(rootDir, 'device-plugins'),
+      log,
+      onChange: () => result.onDeviceChange(),
+    }),
   };
   return Object.assign(result, { services, events, csi });
 }

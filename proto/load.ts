@@ -19,6 +19,7 @@ export type ProtoFile =
   | 'containerd-tasks.proto'
   | 'containerd-snapshots.proto'
   | 'csi.proto'
+  | 'device-plugin.proto'
   | 'etcd.proto'
   | 'plugin-registration.proto';
 
