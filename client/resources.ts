@@ -2,19 +2,19 @@ import type { ValidatingAdmissionPolicy } from '#api/admissionregistration/valid
 import type { CustomResourceDefinition } from '#api/apiextensions/definition-types.ts';
 import type { Resource } from '#client/api.ts';
 import type {
+  CSIDriver,
+  CSINode,
+  CSIStorageCapacity,
   CertificateSigningRequest,
   ClusterRole,
   ClusterRoleBinding,
   ConfigMap,
   ControllerRevision,
   CronJob,
-  CSIDriver,
-  CSINode,
-  CSIStorageCapacity,
   DaemonSet,
   Deployment,
-  Endpoints,
   EndpointSlice,
+  Endpoints,
   Event,
   HorizontalPodAutoscaler,
   Job,
@@ -40,6 +40,7 @@ import type {
   StatefulSet,
   StorageClass,
   VolumeAttachment,
+  VolumeAttributesClass,
 } from '#api/types.ts';
 
 function namespaced<T extends KubeObject>(
@@ -98,6 +99,12 @@ export const persistentVolumes = clusterWide<PersistentVolume>(
   'v1',
   'persistentvolumes',
   'PersistentVolume',
+);
+export const volumeAttributesClasses = clusterWide<VolumeAttributesClass>(
+  'storage.k8s.io',
+  'v1',
+  'volumeattributesclasses',
+  'VolumeAttributesClass',
 );
 export const storageClasses = clusterWide<StorageClass>(
   'storage.k8s.io',

@@ -33,6 +33,7 @@ import { ttlAfterFinishedController } from '#controllers/ttl-after-finished-cont
 import { volumeExpandController } from '#controllers/volume-expand-controller.ts';
 import { validatingAdmissionPolicyStatusController } from '#controllers/validatingadmissionpolicy-status-controller.ts';
 import {
+  attributesClassProtectionController,
   claimProtectionController,
   volumeProtectionController,
 } from '#controllers/volume-protection-controller.ts';
@@ -72,6 +73,7 @@ export const controllers: readonly ControllerDefinition[] = [
   localProvisionerController,
   claimProtectionController,
   volumeProtectionController,
+  attributesClassProtectionController,
   ephemeralVolumeController,
   garbageCollectorController,
 ];

@@ -8,11 +8,13 @@ import {
   persistentVolumes,
   pods,
   storageClasses,
+  volumeAttributesClasses,
 } from '#client/resources.ts';
 import { ephemeralVolumeController } from '#controllers/ephemeral-volume-controller.ts';
 import { persistentVolumeBinderController } from '#controllers/persistentvolume-binder-controller.ts';
 import { type Simulation, simulate } from '#controllers/simulation.ts';
 import {
+  attributesClassProtectionController,
   claimProtectionController,
   volumeProtectionController,
 } from '#controllers/volume-protection-controller.ts';
@@ -21,6 +23,7 @@ const controllers = [
   persistentVolumeBinderController,
   claimProtectionController,
   volumeProtectionController,
+  attributesClassProtectionController,
   ephemeralVolumeController,
 ];
 
@@ -260,5 +263,23 @@ test('an ephemeral volume gets a claim of its own, owned by the pod', async () =
       blockOwnerDeletion: true,
     },
   ]);
+  await sim.stop();
+});
+
+test('an attributes class stays while a claim wants it, and goes when none does', async () => {
+  const sim = simulate({ seed: 11, controllers, runPods: false });
+  const finalizers = ['kubernetes.io/vac-protection'];
+  for (const name of ['fast', 'idle']) {
+    const metadata = { name, finalizers };
+    await sim.api.create(volumeAttributesClasses, { metadata, driverName: 'd.example.com' });
+  }
+  await sim.api.create(persistentVolumeClaims, claim('1Gi', { volumeAttributesClassName: 'fast' }));
+  const classes = sim.informers.of(volumeAttributesClasses);
+  const left = () => classes.list().map(({ metadata }) => metadata.name);
+  await sim.until(() => left().length === 2, 'both are there');
+  for (const name of ['fast', 'idle']) await sim.api.delete(volumeAttributesClasses, { name });
+  await sim.until(() => left().join() === 'fast', 'only the unused one went');
+  await sim.api.delete(persistentVolumeClaims, { namespace: 'd', name: 'c' });
+  await sim.until(() => left().length === 0, 'the other went too');
   await sim.stop();
 });
