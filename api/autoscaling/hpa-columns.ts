@@ -83,18 +83,17 @@ export const hpaColumns: readonly Column<HorizontalPodAutoscaler>[] = [
     ...text('MinPods', ({ spec }) => String(spec?.minReplicas ?? '<unset>')),
     describedBy: 'V2HorizontalPodAutoscalerSpec.minReplicas',
   },
-  // A number that upstream calls a string.
-  {
-    ...integer(
+  // Numbers that upstream calls strings.
+  ...[
+    integer(
       'MaxPods',
-      ({ spec }) => spec?.maxReplicas ?? 0,
+      ({ spec }: HorizontalPodAutoscaler) => spec?.maxReplicas ?? 0,
       'V2HorizontalPodAutoscalerSpec.maxReplicas',
     ),
-    type: 'string',
-  },
-  integer(
-    'Replicas',
-    ({ status }) => status?.currentReplicas ?? 0,
-    'V2HorizontalPodAutoscalerStatus.currentReplicas',
-  ),
+    integer(
+      'Replicas',
+      ({ status }: HorizontalPodAutoscaler) => status?.currentReplicas ?? 0,
+      'V2HorizontalPodAutoscalerStatus.currentReplicas',
+    ),
+  ].map((column) => ({ ...column, type: 'string' as const })),
 ];

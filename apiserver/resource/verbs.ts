@@ -59,6 +59,8 @@ export function handleVerb(call: Call): Promise<ServerResponse> {
     case 'watch':
       return watchVerb(call);
     case 'create':
+      // What is created has no address yet.
+      if (info.name !== '' && info.subresource === '') throw methodNotAllowed();
       return createVerb(call);
     case 'update':
       return updateVerb(call);
