@@ -59,16 +59,25 @@ export function findVolume(world: MatchWorld): Volume | undefined {
 const byName = (a: Volume, b: Volume): number =>
   (a.metadata.name ?? '') < (b.metadata.name ?? '') ? -1 : 1;
 
-function satisfies({ spec }: Claim, volume: Volume): boolean {
+/** Why a volume that the claim names cannot be its; '' when it can. Upstream's words. */
+export const mismatchOf = (claim: Claim, volume: Volume): string =>
+  classOf(claim) === classOf(volume) ? unfitness(claim, volume) : 'storageClassName does not match';
+
+const satisfies = (claim: Claim, volume: Volume): boolean =>
+  !volume.metadata.deletionTimestamp && unfitness(claim, volume) === '';
+
+function unfitness({ spec }: Claim, volume: Volume): string {
   const { accessModes = [], volumeMode = 'Filesystem', capacity } = volume.spec ?? {};
-  if (!(spec?.accessModes ?? []).every((mode) => accessModes.includes(mode))) return false;
-  if ((spec?.volumeMode ?? 'Filesystem') !== volumeMode) return false;
-  if ((spec?.volumeAttributesClassName ?? '') !== (volume.spec?.volumeAttributesClassName ?? '')) {
-    return false;
-  }
-  if (volume.metadata.deletionTimestamp) return false;
   const asked = parseQuantity(spec?.resources?.requests?.['storage'] ?? '0');
-  return compareQuantity(parseQuantity(capacity?.['storage'] ?? '0'), asked) >= 0;
+  if (compareQuantity(parseQuantity(capacity?.['storage'] ?? '0'), asked) < 0)
+    return 'requested PV is too small';
+  if ((spec?.volumeMode ?? 'Filesystem') !== volumeMode) return 'incompatible volumeMode';
+  if (!(spec?.accessModes ?? []).every((mode) => accessModes.includes(mode)))
+    return 'incompatible accessMode';
+  const attributes = spec?.volumeAttributesClassName ?? '';
+  return attributes === (volume.spec?.volumeAttributesClassName ?? '')
+    ? ''
+    : 'volumeAttributesClassName does not match';
 }
 
 const isFree = ({ spec, status }: Volume): boolean =>

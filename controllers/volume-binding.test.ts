@@ -218,6 +218,24 @@ for (const [policy, reason] of [
   });
 }
 
+test('a volume that a claim names has to be large enough and of its kind', async () => {
+  const cases: [Partial<VolumeSpec>, Partial<ClaimSpec>, string][] = [
+    [{ capacity: { storage: '1Gi' } }, {}, 'requested PV is too small'],
+    [{ storageClassName: 'x' }, {}, 'storageClassName does not match'],
+    [{ volumeMode: 'Block' }, {}, 'incompatible volumeMode'],
+    [{}, { accessModes: ['ReadWriteMany'] }, 'incompatible accessMode'],
+  ];
+  for (const [spec, wish, why] of cases) {
+    const sim = simulate({ seed: 8, controllers });
+    await sim.api.create(persistentVolumes, volume('v', '3Gi', spec));
+    await sim.api.create(persistentVolumeClaims, claim('2Gi', { volumeName: 'v', ...wish }));
+    const said = `Warning VolumeMismatch Cannot bind to requested volume "v": ${why}`;
+    await sim.until(() => sim.said.includes(said), why);
+    assert.equal(found(sim).claim?.status?.phase, 'Pending');
+    await sim.stop();
+  }
+});
+
 test('a provisioner is told where the first consumer runs', async () => {
   const sim = simulate({ seed: 3, controllers, runPods: false });
   await sim.api.create(nodes, { metadata: { name: 'n1' } });

@@ -4,6 +4,7 @@ import {
   findVolume,
   isFor,
   type MatchWorld,
+  mismatchOf,
   NO_PROVISIONER,
   SELECTED_NODE,
   waitsForConsumer,
@@ -37,6 +38,14 @@ export function planClaim(world: ClaimWorld): Plan {
   if (wanted) {
     const volume = volumes.find((one) => one.metadata.name === wanted);
     if (!volume) return { actions: setPhase(claim, 'Pending') };
+    const mismatch = volume.spec?.claimRef ? '' : mismatchOf(claim, volume);
+    if (mismatch) {
+      const why = `Cannot bind to requested volume "${wanted}": ${mismatch}`;
+      return {
+        actions: [...setPhase(claim, 'Pending'), say(claim, 'Warning', 'VolumeMismatch', why)],
+        requeueAfterMs: WAITING_REPEAT_MS,
+      };
+    }
     if (!volume.spec?.claimRef || isFor(volume, claim)) return { actions: bind(claim, volume) };
     const message = `volume "${wanted}" already bound to a different claim.`;
     return { actions: [say(claim, 'Warning', 'FailedBinding', message)] };
