@@ -1,6 +1,6 @@
 import { amountsOf, type Amounts, podAmounts } from '#api/pod-resources.ts';
 import type { Container, Pod } from '#api/types.ts';
-import type { LinuxContainerResources } from '#node-agent/runtime/service.ts';
+import { type LinuxContainerResources, MICROVM_HANDLER } from '#node-agent/runtime/service.ts';
 import { type QosClass, qosClass } from '#node-agent/qos.ts';
 
 /** CFS period, microseconds, and the least quota the kernel takes. */
@@ -124,6 +124,20 @@ export function podLimits(pod: Pod, pidsLimit: number | undefined): PodLimits {
     ...(memory ? { memoryBytes: memory } : {}),
     ...(pidsLimit ? { pids: pidsLimit } : {}),
   };
+}
+
+/**
+ * The limits of the pod's cgroup on the host. A VM bounds its memory itself, and its guest that of each
+ * container: a bound around it, too, would have the host kill it for pages that the guest keeps.
+ */
+export function hostLimits(
+  pod: Pod,
+  node: { podPidsLimit: number | undefined; runtimeHandler: (pod: Pod) => string },
+): PodLimits {
+  const limits = podLimits(pod, node.podPidsLimit);
+  if (node.runtimeHandler(pod) !== MICROVM_HANDLER) return limits;
+  const { memoryBytes: _, ...others } = limits;
+  return others;
 }
 
 /**

@@ -1,6 +1,6 @@
 import { backoffMs } from '#base/backoff.ts';
 import { errorText } from '#base/log.ts';
-import { containerResources, type PodLimits, podLimits } from '#node-agent/container-resources.ts';
+import { containerResources, hostLimits, type PodLimits } from '#node-agent/container-resources.ts';
 import { identityOf } from '#node-agent/pod-files.ts';
 import type { PodStep } from '#node-agent/pod-plan.ts';
 import { type StepContext, tell } from '#node-agent/pod-steps.ts';
@@ -16,7 +16,7 @@ export async function resizeContainers(
   const { pod, memory, services } = ctx;
   const { runtime, runtimes, cgroups, memoryCapacityBytes, clock } = services;
   const identity = identityOf(pod);
-  const target = podLimits(pod, services.podPidsLimit);
+  const target = hostLimits(pod, services);
   const setPod = (limits: PodLimits): void => cgroups?.update(identity.uid, qosClass(pod), limits);
   const facts = { memoryCapacityBytes, cgroupVersion: cgroups?.version ?? 1 };
   try {

@@ -9,7 +9,7 @@ import { containerConfig } from '#node-agent/container-config.ts';
 import {
   type ContainerLimits,
   type PodLimits,
-  podLimits,
+  hostLimits,
 } from '#node-agent/container-resources.ts';
 import type { DownwardSource } from '#node-agent/downward-api.ts';
 import { envVars } from '#node-agent/env-vars.ts';
@@ -175,7 +175,7 @@ export async function createSandbox(ctx: StepContext, step: Step<'create-sandbox
     const config = sandboxConfig(pod, step.attempt + memory.attemptOffset, services);
     await mkdir(podDir(services.paths, identity.uid), { recursive: true, mode: 0o750 });
     const id = await services.sandboxSlots.run(() => {
-      memory.podLimits = podLimits(pod, services.podPidsLimit);
+      memory.podLimits = hostLimits(pod, services);
       cgroups?.create(identity.uid, qosClass(pod), memory.podLimits);
       return runtime.runPodSandbox(config, services.runtimeHandler(pod));
     });
@@ -352,7 +352,7 @@ async function prepareContainer(ctx: StepContext, step: Step<'start-container'>)
   const { uid, namespace } = identityOf(pod);
   if (attempt > 0) {
     // The pod may have been resized since.
-    memory.podLimits = podLimits(pod, services.podPidsLimit);
+    memory.podLimits = hostLimits(pod, services);
     services.cgroups?.update(uid, qosClass(pod), memory.podLimits);
   }
   const image = memory.imageInfos.get(spec.name);

@@ -3,7 +3,7 @@ import type { Clock } from '#base/clock.ts';
 import { errorText, type Log } from '#base/log.ts';
 import { PAUSE_IMAGE } from '#node-agent/images-local/pause.ts';
 import { startLocalImages } from '#node-agent/images-local/start.ts';
-import { connectContainerd } from '#node-agent/runtime/containerd.ts';
+import { connectContainerd, type RuntimeClient } from '#node-agent/runtime/containerd.ts';
 import { connectSnapshots, type ImageSnapshots } from '#node-agent/runtime/containerd-snapshots.ts';
 import { detectHost } from '#node-agent/runtime/containerd-config.ts';
 import {
@@ -19,11 +19,12 @@ import {
 } from '#node-agent/runtime/microvm/daemon.ts';
 import { missingForMicrovms } from '#node-agent/runtime/microvm/host.ts';
 import { createRouter, type RuntimeRouter } from '#node-agent/runtime/router.ts';
+import { MICROVM_HANDLER } from '#node-agent/runtime/service.ts';
 
-/** The handler of the RuntimeClass `microvm`. */
-export const MICROVM_HANDLER = 'microvm';
 /** How often the runtimes are asked whether they live. */
 const LOOK_MS = 2_000;
+/** What kept the microVM runtime from starting may pass: memory, a busy machine. */
+const START_AGAIN_MS = 60_000;
 
 export type RuntimesConfig = {
   /** Everything this node keeps: `<data-dir>/node/<name>`. */
@@ -65,7 +66,8 @@ export async function startRuntimes(config: RuntimesConfig, around: Around): Pro
     missing: () => `this node has no microVMs: ${state?.message ?? 'they are turned off'}`,
   });
   const microvm = microvmOptions(config, around);
-  let joined = false;
+  let joined: RuntimeClient | undefined;
+  let triedAtMs = 0;
 
   async function ensureMicrovms(): Promise<void> {
     const missing = config.runtimeEndpoint
@@ -76,11 +78,10 @@ export async function startRuntimes(config: RuntimesConfig, around: Around): Pro
       return;
     }
     const { endpoint } = await ensureMicrovmRuntime(microvm);
-    const client = connectContainerd({ endpoint, clock, log });
+    const client = joined ?? connectContainerd({ endpoint, clock, log });
     const ready = (await client.status()).find(({ type }) => type === 'RuntimeReady');
-    if (joined) client.close();
-    else router.add(MICROVM_HANDLER, client);
-    joined = true;
+    if (!joined) router.add(MICROVM_HANDLER, client);
+    joined = client;
     state = {
       ready: ready?.status === true,
       reason: ready?.reason ?? 'Unknown',
@@ -89,6 +90,7 @@ export async function startRuntimes(config: RuntimesConfig, around: Around): Pro
   }
 
   const tryMicrovms = async (): Promise<void> => {
+    triedAtMs = clock.now();
     try {
       await ensureMicrovms();
     } catch (error) {
@@ -124,10 +126,11 @@ export async function startRuntimes(config: RuntimesConfig, around: Around): Pro
               log.error('could not start the container runtime', { error: errorText(failure) }),
             );
         }
-        if (!joined) continue;
-        const before = state;
-        await tryMicrovms().catch(() => undefined);
-        if (before?.ready !== state?.ready) onChange();
+        const { ready: before } = state ?? {};
+        const dead = joined && (await joined.version().catch(() => undefined)) === undefined;
+        const failed = state?.reason === 'Failed' && clock.now() - triedAtMs >= START_AGAIN_MS;
+        if (dead || failed) await tryMicrovms();
+        if (before !== state?.ready) onChange();
       }
     },
   };

@@ -14,6 +14,9 @@ export const LABEL = {
   containerName: 'io.kubernetes.container.name',
 } as const;
 
+/** The handler of RuntimeClasses whose pods are microVMs. */
+export const MICROVM_HANDLER = 'microvm';
+
 export type RuntimeErrorCode =
   | 'NotFound'
   | 'DeadlineExceeded'
