@@ -135,6 +135,8 @@ export type TestNodeOptions = {
   /** Second part of the pod range 10.x.0.0/16, so that tests do not meet. */
   range?: number;
   podManifestPath?: string;
+  /** A network that is none of the agent's: a bridge plugin's. */
+  foreignNetwork?: true;
   eviction?: NonNullable<NodeAgentConfig['eviction']>;
 };
 
@@ -148,6 +150,8 @@ export async function startTestNode(options: TestNodeOptions): Promise<TestNode>
     .replace(/[^a-z0-9]/g, 'x')}`;
   await addTestImage(join(dir, 'images'));
   const rootDir = join(dir, 'node', nodeName);
+  const cniConfDir = join(dir, 'cni');
+  if (options.foreignNetwork) writeCniConf(cniConfDir, networkName, join(dir, 'ipam'));
 
   async function launch() {
     const stop = new AbortController();
@@ -162,6 +166,7 @@ export async function startTestNode(options: TestNodeOptions): Promise<TestNode>
         clusterCidr: `10.${range}.0.0/16`,
         networkName,
         ...(options.podManifestPath ? { podManifestPath: options.podManifestPath } : {}),
+        ...(options.foreignNetwork ? { cniConfDir } : {}),
         ...(options.eviction ? { eviction: options.eviction } : {}),
         ...(tls
           ? {
@@ -198,6 +203,8 @@ export async function startTestNode(options: TestNodeOptions): Promise<TestNode>
     async close() {
       await halt();
       await clearNode(dir, { networkName });
+      if (existsSync(`/sys/class/net/${networkName}`))
+        execFileSync('ip', ['link', 'delete', networkName]);
       rmSync(dir, { recursive: true, force: true });
     },
   };
