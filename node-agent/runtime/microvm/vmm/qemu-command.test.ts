@@ -16,7 +16,12 @@ const TABLE: { is: string; change: Partial<QemuCommand>; has: RegExp[]; lacks: R
   {
     is: 'a cold boot has memory of its own and the clock rate',
     change: {},
-    has: [/-kernel \/guest\/vmlinux/, /tsc_early_khz=2600000/, /memory-backend-ram/, /accel=tcg/],
+    has: [
+      /-kernel \/guest\/vmlinux/,
+      /tsc_early_khz=2600000/,
+      /memory-backend-ram/,
+      /-accel tcg,tb-size=96/,
+    ],
     lacks: [/-incoming/, /mem-path/],
   },
   {
@@ -34,7 +39,7 @@ const TABLE: { is: string; change: Partial<QemuCommand>; has: RegExp[]; lacks: R
   {
     is: 'mitigations stay on where a real processor runs the guest',
     change: { accelerator: 'KVM' },
-    has: [/-cpu host/, /accel=kvm/],
+    has: [/-cpu host/, /-accel kvm/],
     lacks: [/mitigations=off/],
   },
 ];

@@ -120,7 +120,7 @@ function buildImage(
     join(root, 'etc/passwd'),
     'root:x:0:0::/root:/bin/sh\nweb:x:1000:1000::/home:/bin/sh\n',
   );
-  run('mkfs.erofs', '-zlz4', image, root);
+  run('mkfs.erofs', image, root);
 }
 
 /** Where there may be nothing to remove. */
