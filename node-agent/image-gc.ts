@@ -56,6 +56,12 @@ export function noteImages(
   }
 }
 
+/** Those of containers, and those that are shown as volumes. */
+const imagesInUse = (
+  containers: readonly { imageRef: string }[],
+  { volumes }: Pick<NodeServices, 'volumes'>,
+): Set<string> => new Set([...containers.map((c) => c.imageRef), ...volumes.images.inUse()]);
+
 /** Removes every image that no container uses. Returns how many. */
 export async function removeUnusedImages(
   service: ImageService,
@@ -65,7 +71,7 @@ export async function removeUnusedImages(
     service.listImages(),
     services.runtime.listContainers(),
   ]);
-  const inUse = new Set(containers.map((c) => c.imageRef));
+  const inUse = imagesInUse(containers, services);
   const unused = images.filter((image) => !image.pinned && !inUse.has(image.id));
   for (const { id } of unused) await service.removeImage(id);
   return unused.length;
@@ -95,7 +101,7 @@ export async function collectImages({
         services.runtime.listContainers(),
         service.imageFsInfo(),
       ]);
-      const inUse = new Set(containers.map((c) => c.imageRef));
+      const inUse = imagesInUse(containers, services);
       const now = clock.now();
       noteImages(ages, images, inUse, now);
       const disk = diskUsage(filesystems[0]?.mountpoint ?? '/');

@@ -49,6 +49,13 @@ export class ImageVolumes {
     await mountSnapshot(mounts, dir);
   }
 
+  /** Ids of the images that were mounted since the agent started. */
+  inUse(): string[] {
+    return [...this.#pulls.values()].flatMap(({ done }) =>
+      done?.state === 'ready' ? [done.ref] : [],
+    );
+  }
+
   /** Unmounts a pod's images and lets the runtime forget that they are shown. */
   async releasePod(uid: string): Promise<void> {
     const { snapshots, paths } = this.#options;
