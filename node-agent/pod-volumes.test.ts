@@ -6,6 +6,7 @@ import {
   realpathSync,
   renameSync,
   rmSync,
+  statfsSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -181,6 +182,11 @@ test('emptyDir is for everyone, a tmpfs when asked, and gone when released', {
   assert.ok(isMountPoint(tmpfs));
   assert.equal(statSync(tmpfs).mode & 0o7777, 0o777);
   assert.throws(() => writeFileSync(join(tmpfs, 'big'), Buffer.alloc(2 ** 21)), /ENOSPC/);
+  const bounded = podWith([{ name: 'v', emptyDir: { medium: 'Memory' } }]);
+  bounded.spec.containers = [{ name: 'c', resources: { limits: { memory: '3Mi' } } }];
+  const { blocks, bsize } = statfsSync(await prepare(bounded));
+  assert.equal(blocks * bsize, 3 * 2 ** 20, 'no larger than the memory of the pod');
+  await releaseVolumes(bounded.metadata.uid ?? '', services);
   await releaseVolumes(memory.metadata.uid ?? '', services);
   await releaseVolumes(memory.metadata.uid ?? '', services);
   assert.equal(isMountPoint(tmpfs), false);

@@ -1,5 +1,7 @@
 import { chmod, mkdir } from 'node:fs/promises';
+import { podAmounts } from '#api/pod-resources.ts';
 import { parseQuantity, quantityValue } from '#api/quantity.ts';
+import type { Pod } from '#api/types.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
 import { mountTmpfs } from '#node-agent/mounts.ts';
 import { giveToGroup } from '#node-agent/volume-ownership.ts';
@@ -18,8 +20,8 @@ export const emptyDirVolume: VolumeType = {
       throw new ConfigError(`volume "${volume.name}": emptyDir medium ${medium} is not supported`);
     await mkdir(dir, { recursive: true });
     if (medium === 'Memory') {
-      const limit = sizeLimit ? quantityValue(parseQuantity(sizeLimit)) : 0;
-      await mountTmpfs(dir, { ...(limit > 0 ? { sizeBytes: limit } : {}), mode: 0o777 });
+      const sizeBytes = memorySize(pod, sizeLimit);
+      await mountTmpfs(dir, { ...(sizeBytes === undefined ? {} : { sizeBytes }), mode: 0o777 });
     }
     // mkdir's mode is cut by the umask; the contract is a directory everyone can write to.
     await chmod(dir, 0o777);
@@ -29,3 +31,19 @@ export const emptyDirVolume: VolumeType = {
     return dir;
   },
 };
+
+/**
+ * The smaller of what the volume and what the pod may have; undefined leaves it to the host.
+ * Source: Kubernetes documentation, "emptyDir", size of memory backed volumes.
+ */
+function memorySize(pod: Pod, sizeLimit: string | undefined): number | undefined {
+  const { spec } = pod;
+  const isLimited =
+    spec.resources?.limits?.['memory'] !== undefined ||
+    spec.containers.every(({ resources }) => resources?.limits?.['memory'] !== undefined);
+  const limits = [
+    sizeLimit ? quantityValue(parseQuantity(sizeLimit)) : 0,
+    isLimited ? (podAmounts(spec, 'limits').get('memory') ?? 0) : 0,
+  ].filter((limit) => limit > 0);
+  return limits.length > 0 ? Math.min(...limits) : undefined;
+}
