@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { amountsOf } from '#api/pod-resources.ts';
+import { readThresholds } from '#node-agent/eviction-thresholds.ts';
 import { readCapacity, readHugePages } from '#node-agent/node-facts.ts';
 
 test('huge pages that were set aside, by their resource names', () => {
@@ -31,9 +32,12 @@ test('huge pages that were set aside, by their resource names', () => {
 });
 
 test('pods may use what the machine has, less what is reserved for the system and the agent', () => {
-  const plain = amountsOf(readCapacity('/tmp', []).allocatable);
+  const plain = amountsOf(readCapacity('/tmp').allocatable);
   const reserved = [{ cpu: '100m', memory: '64Mi' }, { cpu: '50m' }];
-  const less = amountsOf(readCapacity('/tmp', reserved).allocatable);
+  const less = amountsOf(readCapacity('/tmp', { reserved }).allocatable);
   assert.equal((plain.get('cpu') ?? 0) - (less.get('cpu') ?? 0), 150);
   assert.equal((plain.get('memory') ?? 0) - (less.get('memory') ?? 0), 64 * 1024 ** 2);
+  const thresholds = readThresholds({ evictionHard: 'memory.available<1124Mi' });
+  const careful = amountsOf(readCapacity('/tmp', { thresholds }).allocatable);
+  assert.equal((plain.get('memory') ?? 0) - (careful.get('memory') ?? 0), 1024 ** 3);
 });

@@ -2,6 +2,7 @@ import { readdirSync, readFileSync, statfsSync } from 'node:fs';
 import * as os from 'node:os';
 import { addAmounts, type Amounts, amountsOf } from '#api/pod-resources.ts';
 import type { Node } from '#api/types.ts';
+import { readThresholds, type Signal, type Threshold } from '#node-agent/eviction-thresholds.ts';
 
 /** Set aside for the system, by resource name, as quantities. */
 export type Reserved = Readonly<Record<string, string>>;
@@ -13,17 +14,22 @@ const MAX_PODS = 110;
 const HUGEPAGES_DIR = '/sys/kernel/mm/hugepages';
 /** Sizes that are named even where the machine has none. */
 const USUAL_PAGES = ['hugepages-1Gi', 'hugepages-2Mi'];
-/** Below this much free memory the node is under pressure; pods cannot count on it. */
-const MEMORY_MARGIN_BYTES = 100 * 1024 * 1024;
-/** Share of the disk that pods cannot count on. */
-const DISK_MARGIN = 0.1;
 const KIBI = 1024;
 
-/** What the machine has, and what of it pods may use. */
+export type CapacityOptions = {
+  reserved?: readonly Reserved[] | undefined;
+  maxPods?: number | undefined;
+  /** Pods cannot count on what the node frees by evicting them: the hard ones. */
+  thresholds?: readonly Threshold[] | undefined;
+};
+
+/**
+ * What the machine has, and what of it pods may use: all but what is reserved and what a hard
+ * eviction threshold keeps free. Source: Kubernetes documentation, "Node Allocatable".
+ */
 export function readCapacity(
   rootDir: string,
-  reserved: readonly Reserved[],
-  maxPods = MAX_PODS,
+  { reserved = [], maxPods = MAX_PODS, thresholds = readThresholds({}) }: CapacityOptions = {},
 ): Capacity {
   const disk = diskUsage(rootDir);
   const cpuMillis = os.availableParallelism() * 1000;
@@ -32,6 +38,11 @@ export function readCapacity(
   for (const list of reserved) addAmounts(less, amountsOf(list));
   const left = (name: string, amount: number): number =>
     Math.max(0, Math.floor(amount - (less.get(name) ?? 0)));
+  const margin = (signal: Signal, totalBytes: number): number => {
+    const least = thresholds.find((t) => t.signal === signal && t.graceMs === 0)?.least;
+    if (!least) return 0;
+    return 'share' in least ? totalBytes * least.share : least.value;
+  };
   const kibi = (bytes: number): string => `${Math.floor(bytes / KIBI)}Ki`;
   const cpu = (millis: number): string =>
     millis % 1000 === 0 ? String(millis / 1000) : `${millis}m`;
@@ -51,9 +62,13 @@ export function readCapacity(
     allocatable: {
       cpu: cpu(left('cpu', cpuMillis)),
       // Huge pages are memory that nothing else can use.
-      memory: kibi(left('memory', memoryBytes - MEMORY_MARGIN_BYTES - hugeBytes)),
+      memory: kibi(
+        left('memory', memoryBytes - margin('memory.available', memoryBytes) - hugeBytes),
+      ),
       pods: String(maxPods),
-      'ephemeral-storage': String(left('ephemeral-storage', disk.totalBytes * (1 - DISK_MARGIN))),
+      'ephemeral-storage': String(
+        left('ephemeral-storage', disk.totalBytes - margin('nodefs.available', disk.totalBytes)),
+      ),
       ...huge,
     },
   };

@@ -152,12 +152,12 @@ export async function start(
   });
   const { services, events, csi } = parts;
 
-  const capacity = readCapacity(rootDir, config.reserved ?? [], config.maxPods);
+  const { capacity, thresholds } = parts;
   const eviction = new EvictionLoop({
     services,
     images: runtime.client,
     rootDir,
-    thresholds: readThresholds(config.eviction ?? {}),
+    thresholds,
     maxGraceSeconds: config.eviction?.maxGraceSeconds ?? 0,
     onChange: () => reporter.poke(),
   });
@@ -365,10 +365,13 @@ async function makeServices(
     snapshots: version.name === 'containerd' ? around.snapshots : undefined,
     onReferenceChange: (uid) => result.onReferenceChange(uid),
   });
+  const thresholds = readThresholds(config.eviction ?? {});
+  const { reserved, maxPods } = config;
+  const capacity = readCapacity(rootDir, { reserved, maxPods, thresholds });
   const services: NodeServices = {
     nodeName,
     host: { ips: [nodeIp], idPrefix: version.name },
-    allocatable: allocatableAmounts(readCapacity(rootDir, config.reserved ?? [], config.maxPods)),
+    allocatable: allocatableAmounts(capacity),
     memoryCapacityBytes: meminfo().totalBytes,
     podPidsLimit: config.podPidsLimit,
     clusterDomain: config.clusterDomain ?? DEFAULT_DOMAIN,
@@ -411,7 +414,7 @@ async function makeServices(
       onChange: () => result.onDeviceChange(),
     }),
   };
-  return Object.assign(result, { services, events, csi });
+  return Object.assign(result, { services, events, csi, capacity, thresholds });
 }
 
 /** Own to this node of this data directory: several clusters can share a machine. */
