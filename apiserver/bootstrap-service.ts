@@ -1,7 +1,7 @@
 import { isIPv6 } from 'node:net';
 import { equalJson } from '#api/json.ts';
 import { isStatusError } from '#api/status.ts';
-import type { KubeObject } from '#api/types.ts';
+import type { KubeObject, ServiceCIDR } from '#api/types.ts';
 import {
   type BootstrapContext,
   createIfAbsent,
@@ -16,6 +16,8 @@ export type ServerPlace = {
   port: number;
   /** ClusterIP of default/kubernetes: the first of the service network. */
   serviceIp: string;
+  /** The service network, per address family. */
+  serviceCidrs: readonly string[];
   /** ClusterIP of kube-system/kube-dns. */
   clusterDnsIp: string;
   clientCaPem: string;
@@ -33,6 +35,7 @@ export async function reconcileServerPlace(
   place: ServerPlace,
 ): Promise<void> {
   const services = kindOf(context, '', 'v1', 'services');
+  await ensureServiceCidr(context, place);
   await createIfAbsent(context, services, kubernetesService(place));
   await createIfAbsent(context, services, dnsService(place));
   // A server that only this machine can reach has no address for pods.
@@ -41,6 +44,30 @@ export async function reconcileServerPlace(
     await createOrUpdate(context, 'discovery.k8s.io', 'endpointslices', kubernetesSlice(place));
   }
   await createOrUpdate(context, '', 'configmaps', extensionAuthentication(place));
+}
+
+const DEFAULT_CIDR = 'kubernetes';
+/** Never taken off: the address of default/kubernetes is always in this range. */
+const CIDR_FINALIZER = 'networking.k8s.io/service-cidr-finalizer';
+
+/** Says which range Services take their addresses from. Source: networking.k8s.io/v1 ServiceCIDR. */
+async function ensureServiceCidr(context: BootstrapContext, place: ServerPlace): Promise<void> {
+  const kind = kindOf(context, 'networking.k8s.io', 'v1', 'servicecidrs');
+  const metadata = { name: DEFAULT_CIDR, finalizers: [CIDR_FINALIZER] };
+  await createIfAbsent(context, kind, { metadata, spec: { cidrs: [...place.serviceCidrs] } });
+  const stored = context.reader.get<ServiceCIDR>(kind.group, kind.plural, { name: DEFAULT_CIDR });
+  if (stored?.status?.conditions?.some(({ type }) => type === 'Ready')) return;
+  await context.resources.modify<ServiceCIDR>(
+    kind,
+    { name: DEFAULT_CIDR },
+    (current) => {
+      const lastTransitionTime = current.metadata.creationTimestamp ?? '';
+      const message = 'Kubernetes default Service CIDR is ready';
+      const ready = { type: 'Ready', status: 'True', reason: 'Default', message };
+      current.status = { ...current.status, conditions: [{ ...ready, lastTransitionTime }] };
+    },
+    { ...writeAsServer(context), subresource: 'status' },
+  );
 }
 
 const isLoopback = (address: string): boolean => address === '::1' || address.startsWith('127.');

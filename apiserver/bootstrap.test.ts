@@ -56,3 +56,14 @@ test('a start makes what is missing, heals what was taken away and leaves the re
   assert.equal(discovery.code, 200);
   await third.close();
 });
+
+test('the range of Services has an object, which no deletion takes away', async (t) => {
+  const server = await startTestServer();
+  t.after(() => server.close());
+  const path = '/apis/networking.k8s.io/v1/servicecidrs/kubernetes';
+  const { body } = await server.call('GET', path);
+  assert.deepEqual(body['spec'], { cidrs: ['10.96.0.0/16'] });
+  assert.equal(body['status']?.['conditions']?.[0]?.['type'], 'Ready');
+  await server.call('DELETE', path);
+  assert.equal((await server.call('GET', path)).code, 200);
+});

@@ -397,6 +397,7 @@ const placeOf = (settings: Settings, pki: Pki, port: number): ServerPlace => ({
   advertiseAddress: settings.advertiseAddress,
   port,
   serviceIp: settings.serviceIp,
+  serviceCidrs: settings.serviceRanges.addresses.map(({ cidr }) => cidr),
   clusterDnsIp: settings.clusterDnsIp,
   clientCaPem: pki.ca.certPem,
   frontProxyCaPem: pki.frontProxyCa.certPem,
