@@ -140,7 +140,8 @@ test('the load program measures, within its bounds and on this machine only', as
   const total = await runLoad({ url, concurrency: 4, seconds: 1, onTick });
   assert.ok(total.requests > 10);
   assert.equal(total.errors, 0);
-  assert.deepEqual(ticks.at(-1)?.pods, ['pricing-pod']);
+  // On a busy machine the last tick may have seen no answer.
+  assert.deepEqual([...new Set(ticks.flatMap(({ pods }) => pods))], ['pricing-pod']);
   assert.match(tickLine(ticks[0] as LoadTick, '1/1'), /^ +1s +\d+ +0 +\d+ +\d+ +1\/1 +1$/);
   const bounded = { url, concurrency: 1, seconds: 1, onTick };
   await assert.rejects(runLoad({ ...bounded, concurrency: 65 }), /concurrency must be 1 to 64/);
