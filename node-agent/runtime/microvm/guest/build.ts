@@ -23,9 +23,12 @@ export const KERNEL_PACKAGE_DIR = '/var/cache/gantry/packages';
 
 const AGENT_DIR = import.meta.dirname;
 const JAIL_SOURCE = join(AGENT_DIR, '../vmm/jail.c');
+const PRELOAD_SOURCE = join(AGENT_DIR, '../vmm/special-files.c');
 /** The C library's own headers first; the kernel's, which musl does not bring, after them. */
 const HEADERS = ['/usr/include', '/usr/include/x86_64-linux-gnu'];
-const COMPILER_FLAGS = ['-static', '-Os', '-s', '-Wall', '-Wextra', '-Werror'];
+const PROGRAM_FLAGS = ['-static', '-Os', '-s', '-Wall', '-Wextra', '-Werror'];
+/** Without a C library: it is loaded into programs that have another one. */
+const SHARED_FLAGS = ['-shared', '-fPIC', '-nostdlib', '-Os', '-s', '-Wall', '-Wextra', '-Werror'];
 
 /** What every VM starts from. Files are read-only and shared by all of them. */
 export type GuestFiles = {
@@ -33,6 +36,10 @@ export type GuestFiles = {
   initramfs: string;
   /** The program that starts QEMU with its own user, namespaces and files. */
   jail: string;
+  /** What QEMU is loaded with (vmm/special-files.c). */
+  preload: string;
+  /** The folder of all of them. */
+  dir: string;
   /** Changes when any of them does; names the folder they are in. */
   hash: string;
 };
@@ -50,7 +57,7 @@ export async function buildGuest(
   if (!kernelPackage)
     throw new Error(`no kernel for microVMs in ${packageDir}: ./setup.sh fetches its package`);
   const sources = agentSources();
-  const hash = sourceHash(kernelPackage, [...sources, JAIL_SOURCE]);
+  const hash = sourceHash(kernelPackage, [...sources, JAIL_SOURCE, PRELOAD_SOURCE]);
   const dir = join(cacheDir, `guest-${hash}`);
   if (!existsSync(dir)) {
     mkdirSync(cacheDir, { recursive: true });
@@ -67,7 +74,15 @@ export async function buildGuest(
     removeOthers(cacheDir, basename(dir));
   }
   const at = (name: string): string => join(dir, name);
-  return { kernel: at('vmlinux'), initramfs: at('initramfs'), jail: at('jail'), hash };
+  const preload = at('special-files.so');
+  return {
+    dir,
+    kernel: at('vmlinux'),
+    initramfs: at('initramfs'),
+    jail: at('jail'),
+    preload,
+    hash,
+  };
 }
 
 const agentSources = (): string[] =>
@@ -102,6 +117,7 @@ async function build(dir: string, kernelPackage: string, sources: string[]): Pro
     sources.filter((file) => file.endsWith('.c')),
   );
   await compile(join(dir, 'jail'), [JAIL_SOURCE]);
+  await compile(join(dir, 'special-files.so'), [PRELOAD_SOURCE], SHARED_FLAGS);
   const modules = await readModules(unpacked);
   writeFileSync(
     join(dir, 'initramfs'),
@@ -128,10 +144,14 @@ function initramfsEntries(
   ];
 }
 
-async function compile(output: string, sources: readonly string[]): Promise<void> {
+async function compile(
+  output: string,
+  sources: readonly string[],
+  flags: readonly string[] = PROGRAM_FLAGS,
+): Promise<void> {
   const includes = HEADERS.flatMap((dir) => ['-idirafter', dir]);
   try {
-    await run('musl-gcc', [...COMPILER_FLAGS, ...includes, '-o', output, ...sources]);
+    await run('musl-gcc', [...flags, ...includes, '-o', output, ...sources]);
   } catch (cause) {
     const detail = (cause as { stderr?: string }).stderr?.split('\n')[0] ?? '';
     throw new Error(`musl-gcc cannot build ${basename(output)} for microVMs: ${detail}`, { cause });

@@ -243,7 +243,7 @@ static void enter_network(const char *path) {
   close(fd);
 }
 
-struct options { const char *netns, *interface, *vm, *share, *files, *uid, *memory; };
+struct options { const char *netns, *interface, *vm, *share, *files, *uid, *memory, *preload; };
 
 static char **read_options(char **at, struct options *o) {
   for (; *at && strcmp(*at, "--"); at++) {
@@ -258,6 +258,7 @@ static char **read_options(char **at, struct options *o) {
     else if (!strcmp(*at, "files")) o->files = value;
     else if (!strcmp(*at, "uid")) o->uid = value;
     else if (!strcmp(*at, "memory")) o->memory = value;
+    else if (!strcmp(*at, "preload")) o->preload = value; /* a path inside */
     else errno = EINVAL, die("option", *at);
   }
   return *at ? at + 1 : at;
@@ -290,6 +291,7 @@ static int run(char **arguments) {
     if (log < 0 || dup2(log, 1) < 0) die("open", "qemu.log");
     syscall(436 /* close_range */, FIRST_FREE_FD, ~0U, 4 /* CLOSE_RANGE_CLOEXEC */);
     if (write(ready[1], "x", 1) < 0 || dup2(log, 2) < 0) die("open", "qemu.log");
+    if (o.preload) setenv("LD_PRELOAD", o.preload, 1);
     execv(program[0], program);
     _exit(127);
   }

@@ -28,6 +28,8 @@ export type JailedProgram = {
   /** Descriptors to hand over as 3 and 4. */
   memoryFd?: number | undefined;
   stateFd?: number | undefined;
+  /** Shared object below /guest that the program is loaded with. */
+  preload?: string | undefined;
   program: readonly string[];
 };
 
@@ -42,6 +44,7 @@ export async function startJailed(options: JailedProgram): Promise<number> {
     ['files', options.filesDir],
     ['uid', String(options.uid)],
     ['memory', options.newMemoryMib?.toString()],
+    ['preload', options.preload],
   ];
   const words = given.flatMap(([key, value]) => (value === undefined ? [] : [`${key}=${value}`]));
   const child = spawn(options.jail, ['--run', ...words, '--', ...options.program], {

@@ -190,6 +190,9 @@ test('the share: owners, files, read-only, updates that arrive', { skip }, async
   assert.match(await ask('echo x > /etc/hosts'), /Read-only/);
   writeFileSync(join(source, 'hosts'), 'two');
   assert.equal(await ask('cat /etc/hosts'), 'two');
+  const pipe =
+    'mkfifo /vol/pipe; (echo through > /vol/pipe &); cat /vol/pipe; stat -c %F /vol/pipe';
+  assert.equal(await ask(pipe), 'through\nfifo\n');
   assert.match(
     await ask('mknod /vol/dev b 8 0; cat /vol/dev; mknod /dev/x b 8 0; cat /dev/x'),
     /not permitted|denied/,

@@ -21,7 +21,7 @@ import { findKernelPackage } from '../guest/kernel.ts';
 import type { Vm, Vmm, VmSpec } from '../machine.ts';
 import { chooseAccelerator } from './accelerator.ts';
 import { measureTscKhz, startJailed } from './jail.ts';
-import { qemuArguments, type QemuCommand, templateMemoryMib } from './qemu-command.ts';
+import { JAILED, qemuArguments, type QemuCommand, templateMemoryMib } from './qemu-command.ts';
 import {
   holdQemu,
   listVmDirs,
@@ -195,7 +195,8 @@ async function launch(
   try {
     const pid = await startJailed({
       ...{ jail: setting.files.jail, vmDir: dir, shareDir, uid: uidOf(dir) },
-      filesDir: command.start.kind === 'restore' ? undefined : join(setting.files.kernel, '..'),
+      filesDir: setting.files.dir,
+      preload: `${JAILED.guest}/${basename(setting.files.preload)}`,
       netnsPath: spec?.netnsPath,
       interfaceName: spec?.interfaceName,
       cgroupFiles: cgroupFiles(spec?.cgroupPath ?? ''),
