@@ -63,6 +63,8 @@ test('http: 2xx and 3xx are fine, headers are sent, failures say why', async () 
     refused.output,
     'Get "http://127.0.0.1:1/": dial tcp 127.0.0.1:1: connect: connection refused',
   );
+  const plain = await check({ httpGet: { port, path: '/', scheme: 'HTTPS' } });
+  assert.match(plain.output, /: http: server gave HTTP response to HTTPS client$/);
   const away = await check({ httpGet: { port, path: '/away' } });
   assert.deepEqual([away.ok, away.warning], [true, true]);
   const led = await check({ httpGet: { port, path: '/led' } });

@@ -100,6 +100,8 @@ const addressOf = (host: string, port: number): string =>
 
 /** What a user is told of a connection that failed. */
 function connectionText(error: Error, host: string, port: number): string {
+  if (/wrong version number/.test(error.message))
+    return 'http: server gave HTTP response to HTTPS client';
   const words = CONNECT_ERRORS[(error as NodeJS.ErrnoException).code ?? ''];
   return words ? `dial tcp ${addressOf(host, port)}: ${words}` : error.message;
 }

@@ -1,7 +1,12 @@
+import { type WebSocket, WebSocketServer } from 'ws';
 import { type FieldError, forbidden, invalid } from '#api/field-error.ts';
 import { badRequestError, failure, internalError, invalidError } from '#api/status.ts';
 import type { ServerResponse } from '#apiserver/request.ts';
-import type { SubresourceHandler } from '#apiserver/subresources/handler.ts';
+import type {
+  HandlerContext,
+  HandlerRequest,
+  SubresourceHandler,
+} from '#apiserver/subresources/handler.ts';
 import { nodeOfPod, requestNode } from '#apiserver/subresources/node-connection.ts';
 import { containerOf, podOf } from '#apiserver/subresources/pod-containers.ts';
 import { agentPath } from '#apiserver/subresources/pod-streams.ts';
@@ -29,26 +34,63 @@ export const podLog: SubresourceHandler = {
   group: '',
   resource: 'pods',
   subresource: 'log',
-  async handle(context, request) {
-    const { query, name } = request.info;
-    const errors = validateOptions(query);
-    if (errors.length > 0) throw invalidError({ group: '', kind: 'PodLogOptions' }, name, errors);
-    const pod = podOf(context, request);
-    const container = containerOf(pod, query.get('container'));
-    // A pod without a node has written nothing yet.
-    if (!pod.spec.nodeName) return { status: 204, headers: {}, body: '' };
-    const agentQuery = new URLSearchParams();
-    for (const parameter of AGENT_PARAMETERS) {
-      const value = query.get(parameter);
-      if (value !== null) agentQuery.set(parameter, value);
-    }
-    const path = agentPath('containerLogs', pod, container, agentQuery);
-    const { signal } = request.request;
-    const answer = await requestNode(context, nodeOfPod(context, pod), { path, signal });
-    if (answer.status >= 400) throw await agentError(answer, name);
-    return { ...answer, headers: { 'content-type': 'text/plain', ...answer.headers } };
+  handle: (context, request) => openLog(context, request, request.request.signal),
+  async connect(context, request, { request: message, socket, head }) {
+    const gone = new AbortController();
+    socket.once('close', () => gone.abort(new Error('the client has gone')));
+    const { body } = await openLog(context, request, gone.signal);
+    logSockets.handleUpgrade(message, socket, head, (websocket) => {
+      sendLog(websocket, body).catch(() => websocket.terminate());
+    });
   },
 };
+
+async function openLog(
+  context: HandlerContext,
+  request: HandlerRequest,
+  signal: AbortSignal,
+): Promise<ServerResponse> {
+  const { query, name } = request.info;
+  const errors = validateOptions(query);
+  if (errors.length > 0) throw invalidError({ group: '', kind: 'PodLogOptions' }, name, errors);
+  const pod = podOf(context, request);
+  const container = containerOf(pod, query.get('container'));
+  // A pod without a node has written nothing yet.
+  if (!pod.spec.nodeName) return { status: 204, headers: {}, body: '' };
+  const agentQuery = new URLSearchParams();
+  for (const parameter of AGENT_PARAMETERS) {
+    const value = query.get(parameter);
+    if (value !== null) agentQuery.set(parameter, value);
+  }
+  const path = agentPath('containerLogs', pod, container, agentQuery);
+  const answer = await requestNode(context, nodeOfPod(context, pod), { path, signal });
+  if (answer.status >= 400) throw await agentError(answer, name);
+  return { ...answer, headers: { 'content-type': 'text/plain', ...answer.headers } };
+}
+
+/** A log over a WebSocket: one message for each piece. Source: Kubernetes wsstream. */
+const LOG_PROTOCOLS = ['binary.k8s.io', 'base64.binary.k8s.io'] as const;
+/** Clients send nothing that is read. */
+const MAX_MESSAGE_BYTES = 1024;
+const logSockets = new WebSocketServer({
+  noServer: true,
+  maxPayload: MAX_MESSAGE_BYTES,
+  handleProtocols: (offered) => LOG_PROTOCOLS.find((one) => offered.has(one)) ?? false,
+});
+
+async function sendLog(websocket: WebSocket, body: ServerResponse['body']): Promise<void> {
+  websocket.on('error', () => websocket.terminate());
+  const base64 = websocket.protocol.startsWith('base64');
+  const send = (piece: Uint8Array): Promise<void> =>
+    new Promise((resolve, reject) => {
+      const message = base64 ? Buffer.from(piece).toString('base64') : piece;
+      websocket.send(message, { binary: !base64 }, (error) => (error ? reject(error) : resolve()));
+    });
+  const pieces = typeof body === 'string' ? [Buffer.from(body)] : body;
+  if (pieces instanceof Uint8Array) await send(pieces);
+  else for await (const piece of pieces) if (piece.length > 0) await send(piece);
+  websocket.close(1000);
+}
 
 function validateOptions(query: URLSearchParams): FieldError[] {
   const errors: FieldError[] = [];

@@ -97,6 +97,28 @@ after(async () => {
 
 const pods = '/api/v1/namespaces/default/pods';
 
+test('a log comes over a WebSocket, piece by piece', async () => {
+  const path = `${pods}/p/log?container=c`;
+  const key = Buffer.alloc(16).toString('base64');
+  const socket = connect({ host: '127.0.0.1', port: server.port, rejectUnauthorized: false });
+  socket.write(
+    `GET ${path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${server.token}\r\n` +
+      'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n' +
+      `Sec-WebSocket-Key: ${key}\r\nSec-WebSocket-Protocol: binary.k8s.io\r\n\r\n`,
+  );
+  let text = '';
+  for await (const chunk of socket) {
+    text += (chunk as Buffer).toString('latin1');
+    if (text.includes('\x88')) socket.end();
+  }
+  assert.match(text, /^HTTP\/1\.1 101 /);
+  assert.match(text, /Sec-WebSocket-Protocol: binary\.k8s\.io/i);
+  // One or two binary frames, then a close of 1000.
+  const frames = Buffer.from(text.slice(text.indexOf('\r\n\r\n') + 4), 'latin1').toString('hex');
+  const [one, two] = ['one\n', 'two\n'].map((line) => Buffer.from(line).toString('hex'));
+  assert.match(frames, new RegExp(`^82(04${one}8204|08${one})${two}880203e8$`));
+});
+
 test('a log comes from the agent, asked as the API server', async () => {
   const { code, text } = await server.call('GET', `${pods}/p/log?tailLines=5&pretty=1&container=c`);
   assert.equal(code, 200);
