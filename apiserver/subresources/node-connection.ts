@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import https from 'node:https';
+import type { Socket } from 'node:net';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { pipeline } from 'node:stream';
 import { badRequestError, failure, internalError, type StatusError } from '#api/status.ts';
@@ -13,7 +14,7 @@ export type NodeAddress = { node: string; host: string; port: number };
 
 const DEFAULT_PORT = 10_250;
 /** An agent that takes longer to answer a dial is not there. */
-const DIAL_TIMEOUT_MS = 10_000;
+export const DIAL_TIMEOUT_MS = 10_000;
 /** What a connection may not carry on: it is ours, not the client's. */
 const OWN_HEADERS = new Set(['host', 'authorization', 'origin', 'cookie', 'x-forwarded-for']);
 
@@ -125,10 +126,19 @@ export async function passToNode(
   context: HandlerContext,
   address: NodeAddress,
   path: string,
-  { request, socket, head }: UpgradedConnection,
+  connection: UpgradedConnection,
 ): Promise<void> {
   const backend = await dial(context, address, path);
-  const lines = [`${request.method} ${path} HTTP/1.1`, `Host: ${address.host}:${address.port}`];
+  await handOver(backend, { path, host: `${address.host}:${address.port}` }, connection);
+}
+
+/** The client's upgrade request goes on to `backend` under another name; then bytes flow. */
+export async function handOver(
+  backend: Socket,
+  { path, host }: { path: string; host: string },
+  { request, socket, head }: UpgradedConnection,
+): Promise<void> {
+  const lines = [`${request.method} ${path} HTTP/1.1`, `Host: ${host}`];
   for (let i = 0; i + 1 < request.rawHeaders.length; i += 2) {
     const name = request.rawHeaders[i] ?? '';
     if (OWN_HEADERS.has(name.toLowerCase()) || name.startsWith(':')) continue;
@@ -179,7 +189,7 @@ function dial(context: HandlerContext, address: NodeAddress, path: string): Prom
  */
 export function joinConnections(
   client: UpgradedConnection['socket'],
-  backend: TLSSocket,
+  backend: Socket,
 ): Promise<void> {
   const flow = (from: NodeJS.ReadableStream, to: NodeJS.WritableStream): Promise<void> =>
     new Promise((resolve) => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import type { IncomingMessage } from 'node:http';
+import http, { type IncomingMessage } from 'node:http';
 import https from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -171,6 +171,34 @@ test('port-forward and attach take their own paths', async () => {
   assert.equal(agent.seen.at(-1)?.url, '/portForward/default/p');
   await upgrade(`${pods}/p/attach?container=c&stdin=true&tty=true`, (t) => t.includes('101'));
   assert.equal(agent.seen.at(-1)?.url, '/attach/default/p/c?input=1&output=1&error=1&tty=1');
+});
+
+test('a pod’s own server takes upgraded connections through the proxy', async (t) => {
+  const status = { podIP: '127.0.0.1' };
+  const { code, text } = await server.call(
+    'PATCH',
+    `${pods}/p/status`,
+    { status },
+    { 'content-type': 'application/merge-patch+json' },
+  );
+  assert.equal(code, 200, text);
+  const seen: IncomingMessage[] = [];
+  const pod = http.createServer().on('upgrade', (request: IncomingMessage, socket: Duplex) => {
+    seen.push(request);
+    socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n');
+    socket.on('error', () => socket.destroy());
+    socket.pipe(socket);
+  });
+  t.after(() => pod.close());
+  await new Promise<void>((resolve) => pod.listen(0, '127.0.0.1', resolve));
+  const { port } = pod.address() as AddressInfo;
+  const path = `${pods}/p:${port}/proxy/chat?room=1`;
+  const answer = await upgrade(path, (got) => got.includes('hello'), 'hello');
+  assert.match(answer, /^HTTP\/1\.1 101 /);
+  assert.equal(seen[0]?.url, '/chat?room=1');
+  assert.equal(seen[0]?.headers.authorization, undefined);
+  const refused = await upgrade(`${pods}/https:p:1/proxy/chat`, () => false);
+  assert.match(refused, /503 .*error trying to reach service: 127\.0\.0\.1:1/s);
 });
 
 test('what cannot be done is a Status on the same connection', async () => {

@@ -1,5 +1,7 @@
 import http from 'node:http';
 import https from 'node:https';
+import { connect, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 import type { KubeObject, EndpointSlice, Pod, Service } from '#api/types.ts';
 import { badRequestError, failure, notFoundError } from '#api/status.ts';
 import { errorText } from '#base/log.ts';
@@ -8,9 +10,12 @@ import type {
   HandlerContext,
   HandlerRequest,
   SubresourceHandler,
+  UpgradedConnection,
 } from '#apiserver/subresources/handler.ts';
 import {
+  DIAL_TIMEOUT_MS,
   framed,
+  handOver,
   HOP_HEADERS,
   nodeAddress,
   passToNode,
@@ -53,6 +58,8 @@ export const podProxy: SubresourceHandler = {
   resource: 'pods',
   subresource: 'proxy',
   handle: (context, request) => forward(request, targetOfPod(context, request)),
+  connect: (context, request, connection) =>
+    pass(request, targetOfPod(context, request), connection),
 };
 
 export const serviceProxy: SubresourceHandler = {
@@ -60,6 +67,8 @@ export const serviceProxy: SubresourceHandler = {
   resource: 'services',
   subresource: 'proxy',
   handle: (context, request) => forward(request, targetOfService(context, request)),
+  connect: (context, request, connection) =>
+    pass(request, targetOfService(context, request), connection),
 };
 
 function splitName(text: string, what: string) {
@@ -191,5 +200,36 @@ function ask(request: HandlerRequest, target: Target): Promise<ServerResponse> {
       resolve({ status: response.statusCode ?? 502, headers, body: response });
     });
     outgoing.end(body ?? undefined);
+  });
+}
+
+/** WebSockets and the like. Throws StatusError 503 while nothing has been written. */
+async function pass(
+  request: HandlerRequest,
+  target: Target,
+  connection: UpgradedConnection,
+): Promise<void> {
+  const backend = await dial(target);
+  const host = `${target.host}:${target.port}`;
+  await handOver(backend, { path: pathOf(request), host }, connection);
+}
+
+function dial({ protocol, host, port }: Target): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket =
+      protocol === 'https'
+        ? connectTls({ host, port, rejectUnauthorized: false, ALPNProtocols: ['http/1.1'] })
+        : connect({ host, port });
+    const timer = setTimeout(() => {
+      socket.destroy(new Error(`no answer within ${DIAL_TIMEOUT_MS / 1000} s`));
+    }, DIAL_TIMEOUT_MS);
+    socket.once('error', (error) => {
+      clearTimeout(timer);
+      reject(unavailable(`error trying to reach service: ${host}:${port}: ${errorText(error)}`));
+    });
+    socket.once(protocol === 'https' ? 'secureConnect' : 'connect', () => {
+      clearTimeout(timer);
+      resolve(socket);
+    });
   });
 }
