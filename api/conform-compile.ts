@@ -108,8 +108,17 @@ type Field = {
   keepNull: boolean;
 };
 
-/** An empty list of owners is a request to forget them all. */
-const KEPT_EMPTY = new Set(['managedFields']);
+/**
+ * Lists whose emptiness says something: that all owners are to be forgotten, or, where a list is
+ * always shown, that somebody wrote it and owns it.
+ */
+const KEPT_EMPTY: ReadonlySet<string> = new Set([
+  'io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta.managedFields',
+  'io.k8s.api.rbac.v1.ClusterRole.rules',
+  'io.k8s.api.rbac.v1.Role.rules',
+  'io.k8s.api.discovery.v1.EndpointSlice.endpoints',
+  'io.k8s.api.discovery.v1.EndpointSlice.ports',
+]);
 
 /** Members that upstream always writes, with the value to write. */
 type Filler = { name: string; make(report: Report): unknown };
@@ -131,7 +140,7 @@ function structOf(schema: Schema, definitions: Definitions, definition: string):
       dropEmpty:
         isOptional &&
         (property.type === 'array' || property.type === 'object') &&
-        !KEPT_EMPTY.has(name),
+        !KEPT_EMPTY.has(`${definition}.${name}`),
       dropZero: isOptional && isScalar(property) && dropsZero(definition, name, property.type),
     });
     if (keepNull) fillers.push({ name, make: () => null });

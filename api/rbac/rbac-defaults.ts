@@ -1,4 +1,4 @@
-import type { ClusterRoleBinding, RoleBinding } from '#api/types.ts';
+import type { ClusterRole, ClusterRoleBinding, Role, RoleBinding } from '#api/types.ts';
 
 export const RBAC_GROUP = 'rbac.authorization.k8s.io';
 
@@ -11,4 +11,14 @@ export function defaultBinding(object: RoleBinding | ClusterRoleBinding): void {
       subject.apiGroup = RBAC_GROUP;
     }
   }
+}
+
+/** The rules are always shown, and as null when there are none. */
+export function defaultRules(object: ClusterRole | Role): void {
+  (object as { rules: unknown }).rules ??= null;
+}
+
+/** The same for a list that somebody wrote, and owns, although it is empty. */
+export function showNoRulesAsNull(object: ClusterRole | Role): void {
+  if (!object.rules?.length) (object as { rules: unknown }).rules = null;
 }

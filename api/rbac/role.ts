@@ -1,6 +1,7 @@
 import { defineKind } from '#api/kind.ts';
 import { metaRules } from '#api/meta/meta-rules.ts';
 import { CREATED_AT } from '#api/meta/columns.ts';
+import { defaultRules, showNoRulesAsNull } from '#api/rbac/rbac-defaults.ts';
 import { checkRules } from '#api/rbac/rbac-validate.ts';
 import { rbacRules } from '#api/rbac/rbac-rules.ts';
 import { isPathSegment } from '#api/validate-names.ts';
@@ -23,10 +24,9 @@ export const role = defineKind<Role>({
   ageColumn: false,
   columns: [CREATED_AT],
 
-  defaults(object) {
-    // The rules are always shown, and as null when there are none.
-    if (!object.rules?.length) (object as { rules: unknown }).rules = null;
-  },
+  defaults: defaultRules,
+  prepareForCreate: showNoRulesAsNull,
+  prepareForUpdate: showNoRulesAsNull,
   validate(object) {
     const errors: Errors = [];
     checkRules(errors, object.rules ?? [], true);
