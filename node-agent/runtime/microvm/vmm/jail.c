@@ -292,6 +292,7 @@ static int run(char **arguments) {
     syscall(436 /* close_range */, FIRST_FREE_FD, ~0U, 4 /* CLOSE_RANGE_CLOEXEC */);
     if (write(ready[1], "x", 1) < 0 || dup2(log, 2) < 0) die("open", "qemu.log");
     if (o.preload) setenv("LD_PRELOAD", o.preload, 1);
+    setenv("MALLOC_ARENA_MAX", "1", 1); /* one for each thread would cost 3 MB */
     execv(program[0], program);
     _exit(127);
   }
