@@ -1,4 +1,5 @@
 import { hostname } from 'node:os';
+import { resolve } from 'node:path';
 import { defaultAddress } from '#base/default-address.ts';
 import { systemClock } from '#base/clock.ts';
 import type { Log } from '#base/log.ts';
@@ -8,6 +9,7 @@ import type { ApiServer, ApiServerConfig } from '#apiserver/start.ts';
 import type { Api } from '#client/api.ts';
 import { createApi } from '#client/http-api.ts';
 import { type Door, inProcessTransport } from '#client/in-process-transport.ts';
+import { loadKubeconfig } from '#client/kubeconfig.ts';
 import { paths, readSettings, removeRecord, writeRecord, writeSettings } from '#cli/data-dir.ts';
 import { startTicks } from '#cli/process.ts';
 import { publishSettings } from '#cli/joining-objects.ts';
@@ -29,6 +31,8 @@ export type ClusterFlags = {
   clusterSigningDuration?: string;
   networkName: string;
   microvms: string;
+  imageCredentialProviderConfig?: string;
+  imageCredentialProviderBinDir?: string;
   /** As many as at the last start when absent. */
   nodes?: string;
   nodeNetwork?: string;
@@ -52,6 +56,8 @@ export type ClusterConfig = {
   networkName: string;
   /** `auto`: pods of the class `microvm` run where the machine can. */
   microvms: 'auto' | 'off';
+  /** Programs that give pull credentials: their configuration and folder. */
+  imageCredentialProviders?: { configFile: string; binDir: string };
   /** How many nodes this machine plays. */
   nodes: number;
   /** A /24 of which the nodes besides the first have their addresses. */
@@ -84,6 +90,7 @@ export function clusterConfig(
     schedulingProfile: profile,
     signingDurationMs: signingDuration(flags.clusterSigningDuration),
     networkName: networkName(flags.networkName),
+    ...credentialProviders(flags),
     nodes: nodeCount(flags, readSettings(dataDir)?.furtherNodes ?? []),
     nodeNetwork: nodeNetwork(flags.nodeNetwork ?? DEFAULT_NODE_NETWORK),
   };
@@ -108,6 +115,21 @@ function nodeCount(flags: ClusterFlags, before: readonly string[]): number {
 function nodeNetwork(text: string): string {
   if (/^(\d{1,3}\.){3}0\/24$/.test(text)) return text;
   throw new UserError(`--node-network takes an IPv4 range like 10.243.0.0/24, not "${text}"`);
+}
+
+function credentialProviders({
+  imageCredentialProviderConfig: configFile,
+  imageCredentialProviderBinDir: binDir,
+}: ClusterFlags): Pick<ClusterConfig, 'imageCredentialProviders'> {
+  if (!configFile && !binDir) return {};
+  // The cluster's process has another working directory.
+  if (configFile && binDir)
+    return {
+      imageCredentialProviders: { configFile: resolve(configFile), binDir: resolve(binDir) },
+    };
+  throw new UserError(
+    '--image-credential-provider-config and --image-credential-provider-bin-dir go together',
+  );
 }
 
 function signingDuration(text: string | undefined): number | undefined {
@@ -318,6 +340,7 @@ async function startAgent(
     clock: systemClock,
     pki: server.pki,
   });
+  const { cert = '', key = '' } = loadKubeconfig(issued.kubeconfig);
   return nodeAgent.start(
     {
       api: apiAs(server.handle, `system:node:${nodeName}`, ['system:nodes'], 'kubelet'),
@@ -328,6 +351,10 @@ async function startAgent(
       tlsCertFile: issued.certFile,
       tlsPrivateKeyFile: issued.keyFile,
       clientCaFile: issued.clientCaFile,
+      peerIdentity: () => ({ cert, key }),
+      ...(config.imageCredentialProviders
+        ? { imageCredentialProviders: config.imageCredentialProviders }
+        : {}),
       clusterCidr: config.clusterCidr,
       serviceCidr: config.serviceCidr,
       clusterDnsIp: clusterDnsIp(config.serviceCidr),

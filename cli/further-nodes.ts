@@ -132,6 +132,11 @@ async function spawnAgent(
       ...['--cluster-cidr', config.clusterCidr, '--service-cidr', config.serviceCidr],
       ...['--cluster-dns', clusterDnsIp(config.serviceCidr), '--microvms', config.microvms],
     ];
+    const { imageCredentialProviders: providers } = config;
+    if (providers) {
+      flags.push('--image-credential-provider-config', providers.configFile);
+      flags.push('--image-credential-provider-bin-dir', providers.binDir);
+    }
     const child = spawn('nsenter', [`--net=${space.namespace}`, ...program, ...flags], {
       stdio: ['ignore', fd, fd],
       cwd: '/',

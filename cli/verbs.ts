@@ -5,6 +5,7 @@ import { describe } from '#cli/verbs/describe.ts';
 import { down } from '#cli/verbs/down.ts';
 import { exec } from '#cli/verbs/exec.ts';
 import { get } from '#cli/verbs/get.ts';
+import { image } from '#cli/verbs/image.ts';
 import { join } from '#cli/verbs/join.ts';
 import { logs } from '#cli/verbs/logs.ts';
 import { nodeCredentials } from '#cli/verbs/node-credentials.ts';
@@ -24,6 +25,7 @@ export const verbs: readonly Verb[] = [
   token,
   join,
   reset,
+  image,
   get,
   describe,
   apply,

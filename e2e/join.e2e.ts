@@ -1,10 +1,14 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
-import { X509Certificate } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createHash, X509Certificate } from 'node:crypto';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { connect } from 'node:tls';
+import { gzipSync } from 'node:zlib';
+import { imageArchitecture } from '#base/oci/image-store.ts';
+import { copyOf } from '#base/oci/program-files.ts';
+import { type TarEntry, tarStream } from '#base/oci/tar.ts';
 import { buildDemoImages } from '#manifests/demo/build-images.ts';
 import { closeNodeSpaces, type NodeSpace, openNodeSpaces } from '#cli/node-spaces.ts';
 import { defaultNodeIp } from '#cli/cluster.ts';
@@ -18,7 +22,7 @@ import {
   type TestCluster,
 } from '#e2e/cluster.ts';
 import { end, eventually, type Output, run } from '#e2e/processes.ts';
-import { shellManifest, webManifest } from '#e2e/workloads.ts';
+import { BUSYBOX, shellManifest, webManifest } from '#e2e/workloads.ts';
 
 const skip = cannotRun() ?? false;
 /** The second machine's own names: those of the wires to it, and what the joined node is given. */
@@ -27,6 +31,32 @@ const NODE_NETWORK = '10.252.10.0/24';
 const OWN_NETWORK = 'gantry-e2j';
 /** Certificates of joined nodes live so long; they are replaced after 70 to 90 % of it. */
 const CERTIFICATE_LIFE = '20s';
+
+/** What `docker save` writes of an image with busybox in it. */
+async function busyboxArchive(name: string): Promise<Buffer> {
+  const entries: TarEntry[] = [{ ...copyOf('/usr/bin/busybox', 'bin/busybox'), mode: 0o755 }];
+  for (const link of ['sh', 'sleep', 'echo'])
+    entries.push({ type: 'symlink', path: `bin/${link}`, target: 'busybox' });
+  const layer = Buffer.concat(await Array.fromAsync(tarStream(entries)));
+  const diffId = `sha256:${createHash('sha256').update(layer).digest('hex')}`;
+  const config = {
+    architecture: imageArchitecture(),
+    os: 'linux',
+    rootfs: { type: 'layers', diff_ids: [diffId] },
+  };
+  const manifest = [{ Config: 'config.json', RepoTags: [name], Layers: ['layer.tar'] }];
+  const text = (path: string, value: unknown): TarEntry => ({
+    type: 'file',
+    path,
+    content: Buffer.from(JSON.stringify(value)),
+  });
+  const files: TarEntry[] = [
+    text('manifest.json', manifest),
+    text('config.json', config),
+    { type: 'file', path: 'layer.tar', content: layer },
+  ];
+  return Buffer.concat(await Array.fromAsync(tarStream(files)));
+}
 
 /** A network namespace with a data directory of its own plays a second machine. */
 describe('a machine joins a cluster', { skip, concurrency: false }, () => {
@@ -56,7 +86,6 @@ describe('a machine joins a cluster', { skip, concurrency: false }, () => {
     const flags = ['--cluster-signing-duration', CERTIFICATE_LIFE];
     cluster = await layOutCluster({ upFlags: flags });
     await buildDemoImages(join(cluster.dataDir, 'images'));
-    await buildDemoImages(join(dataDir, 'images'));
     const result = await cluster.up();
     assert.equal(result.code, 0, result.stdout + result.stderr);
     const machineIp = defaultNodeIp();
@@ -137,6 +166,32 @@ describe('a machine joins a cluster', { skip, concurrency: false }, () => {
       await kubectl('logs deployment/web');
       return true;
     });
+  });
+
+  test('it gets images from the other node: its layers, and what was imported there', async () => {
+    // Nobody but the first machine has the images of this test: no registry is in reach.
+    const pulled = await kubectl('get events --field-selector reason=Pulled -o json');
+    const said = (
+      JSON.parse(pulled) as { items: { message: string; source: { host: string } }[] }
+    ).items
+      .filter(({ source }) => source.host === 'joined')
+      .map(({ message }) => message);
+    assert.match(said.join(), /Successfully pulled image "gantry.internal\/busybox:1" in/);
+    const archive = join(cluster.dataDir, 'imported.tar.gz');
+    writeFileSync(archive, gzipSync(await busyboxArchive('imported:1')));
+    const imported = await cluster.gantry(['image', 'import', archive]);
+    assert.equal(imported.code, 0, imported.stderr);
+    assert.match(imported.stdout, /^docker.io\/library\/imported:1 sha256:/);
+    const shell = shellManifest('imported').replace(BUSYBOX, 'imported:1');
+    await kubectl('apply -f -', shell.replace('spec:', 'spec:\n  nodeName: joined'));
+    await kubectl('wait --for=condition=Ready pod/imported --timeout=60s');
+    const list = await cluster.gantry(['image', 'list']);
+    assert.match(list.stdout, /docker.io\/library\/imported:1 .*store,/);
+    const removed = await cluster.gantry(['image', 'rm', 'imported:1']);
+    assert.match(removed.stdout, /Removed docker.io\/library\/imported:1/);
+    await kubectl('delete pod imported');
+    const strange = await run('curl', ['-sk', `https://${space.address}:${port}/images/v2/`]);
+    assert.match(strange.stdout, /Unauthorized/, 'only nodes get images');
   });
 
   test('its certificates are replaced before they expire, and what is open stays open', async () => {

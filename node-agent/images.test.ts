@@ -83,6 +83,74 @@ test('what is there is used; Never does not pull; Always does', async () => {
   assert.equal(missing.pulls.length, 0);
 });
 
+test('each step is told in the words of the kubelet', async () => {
+  const name = 'reg.test/a:1';
+  const there = images({ there: true });
+  await there.ensure(pod, c(name), signal);
+  assert.deepEqual(there.said, [
+    `Normal Pulled Container image "${name}" already present on machine and can be accessed by the pod`,
+  ]);
+  const pulled = images({});
+  await pulled.ensure(pod, c(name), signal);
+  assert.deepEqual(pulled.said, [
+    `Normal Pulling Pulling image "${name}"`,
+    `Normal Pulled Successfully pulled image "${name}" in 0ms (0ms including waiting). Image size: 10 bytes.`,
+  ]);
+  const never = images({});
+  await never.ensure(pod, c(name, 'Never'), signal);
+  assert.deepEqual(never.said, [
+    `Warning ErrImageNeverPull Container image "${name}" is not present with pull policy of Never`,
+    'Warning Failed Error: ErrImageNeverPull',
+  ]);
+  const misnamed = images({});
+  const result = await misnamed.ensure(pod, c('reg.test/Upper:1'), signal);
+  const why =
+    'Failed to apply default image tag "reg.test/Upper:1": couldn\'t parse image name ' +
+    '"reg.test/Upper:1": invalid reference format: repository name must be lowercase';
+  assert.ok(result.state === 'failed' && result.reason === 'InvalidImageName');
+  assert.equal(result.message, why);
+  assert.deepEqual(misnamed.said, [
+    `Warning InspectFailed ${why}`,
+    'Warning Failed Error: InvalidImageName',
+  ]);
+  assert.equal(misnamed.pulls.length, 0);
+});
+
+test('at most so many pulls run at a time; a long one says that it goes on', async () => {
+  const clock = manualClock(0);
+  const events = listRecorder();
+  const { service } = registry({});
+  let running = 0;
+  let most = 0;
+  const slow: ImageService = {
+    ...service,
+    async pullImage(name, auth) {
+      most = Math.max(most, ++running);
+      await clock.sleep(70_000);
+      running--;
+      return service.pullImage(name, auth);
+    },
+  };
+  const some = createImages({
+    serviceOf: () => slow,
+    clock,
+    events,
+    pullSecrets: async () => [],
+    parallelPulls: 2,
+  });
+  const pulls = ['a:1', 'b:1', 'c:1'].map((name) => some.ensure(pod, c(name), signal));
+  await clock.advance(0); // until they wait
+  await clock.advance(150_000);
+  assert.ok((await Promise.all(pulls)).every(({ state }) => state === 'ready'));
+  assert.equal(most, 2);
+  const of = (name: string) => events.said.filter((line) => line.includes(`"${name}"`)).slice(1);
+  assert.deepEqual(of('a:1').slice(0, 1), [
+    'Normal Pulling Still pulling image "a:1" after 30.000s; at most 2 images are pulled at a time',
+  ]);
+  const last = of('c:1').at(-1) ?? '';
+  assert.match(last, /in 70.000s \(140.000s including waiting\)/);
+});
+
 test('failures back off from 10 s to 5 min', async () => {
   const bad = images({ fail: 'not found' });
   const waits: number[] = [];

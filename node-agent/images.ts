@@ -3,6 +3,8 @@ import type { Clock } from '#base/clock.ts';
 import { errorText } from '#base/log.ts';
 import type { Container, Pod, Secret } from '#api/types.ts';
 import type { EventNote, EventRecorder } from '#client/events.ts';
+import type { CredentialSource } from '#node-agent/credential-providers.ts';
+import { parseReference } from '#base/oci/image-reference.ts';
 import type { Failure } from '#node-agent/pod-observation.ts';
 import { registryAuths } from '#node-agent/registry-auth.ts';
 import {
@@ -18,6 +20,8 @@ export const PULL_BACKOFF = { initialMs: 10_000, maxMs: 300_000 };
 /** Pulls at a time: more only share the same network and disk. */
 const PARALLEL_PULLS = 4;
 const RUNTIME_RETRY_MS = 1_000;
+/** A pull that takes longer is told about, then after twice as long, and so on. */
+const SLOW_PULL_MS = 30_000;
 /** Failures remembered, by pod and image. */
 const MAX_REMEMBERED = 1_000;
 
@@ -32,6 +36,10 @@ export type ImagesOptions = {
   events: EventRecorder;
   /** The pod's pull Secrets that exist. */
   pullSecrets: (pod: Pod) => Promise<Secret[]>;
+  /** Of the node's credential provider programs; used after the pod's own. */
+  credentials?: CredentialSource | undefined;
+  /** Pulls at a time: see PARALLEL_PULLS. */
+  parallelPulls?: number | undefined;
 };
 
 export type Images = {
@@ -42,11 +50,12 @@ export type Images = {
 };
 
 /** Gets images onto the node by their pull policies, telling each step as an event. */
-export function createImages({ serviceOf, clock, events, pullSecrets }: ImagesOptions): Images {
-  const slots = createSlots(PARALLEL_PULLS);
+export function createImages(options: ImagesOptions): Images {
+  const { serviceOf, clock, events, pullSecrets, credentials } = options;
+  const slots = createSlots(options.parallelPulls ?? PARALLEL_PULLS);
   const failures = new Map<string, number>();
   /** Pulls under way, so that many pods of one image share one. */
-  const pulling = new Map<ImageService, Map<string, Promise<string>>>();
+  const pulling = new Map<ImageService, Map<string, Promise<PullTime>>>();
 
   function tell(pod: Pod, container: Container, note: Omit<EventNote, 'fieldPath'>): void {
     events.record(pod, { ...note, fieldPath: `spec.containers{${container.name}}` });
@@ -56,16 +65,40 @@ export function createImages({ serviceOf, clock, events, pullSecrets }: ImagesOp
     service: ImageService,
     image: string,
     auths: readonly AuthConfig[],
-  ): Promise<string> {
-    const shared = pulling.get(service) ?? new Map<string, Promise<string>>();
+  ): Promise<PullTime> {
+    const shared = pulling.get(service) ?? new Map<string, Promise<PullTime>>();
     pulling.set(service, shared);
     const key = `${image} ${JSON.stringify(auths)}`;
     let running = shared.get(key);
     if (!running) {
-      running = slots.run(() => pullWith(service, image, auths)).finally(() => shared.delete(key));
+      const askedMs = clock.now();
+      const turn = async (): Promise<PullTime> => {
+        const begunMs = clock.now();
+        await pullWith(service, image, auths);
+        const now = clock.now();
+        return { pullMs: now - begunMs, withWaitingMs: now - askedMs };
+      };
+      running = slots.run(turn).finally(() => shared.delete(key));
       shared.set(key, running);
     }
     return running;
+  }
+
+  /** Says now and then that a long pull goes on, until it ends. */
+  async function whileTelling<T>(pod: Pod, container: Container, work: Promise<T>): Promise<T> {
+    const over = new AbortController();
+    const begunMs = clock.now();
+    const tellOn = async (): Promise<void> => {
+      for (let waitMs = SLOW_PULL_MS; ; waitMs *= 2) {
+        await clock.sleep(waitMs, { signal: over.signal });
+        const message =
+          `Still pulling image "${container.image}" after ${duration(clock.now() - begunMs)}; ` +
+          `at most ${options.parallelPulls ?? PARALLEL_PULLS} images are pulled at a time`;
+        tell(pod, container, { type: 'Normal', reason: 'Pulling', message });
+      }
+    };
+    tellOn().catch(() => {}); // ends with the pull
+    return work.finally(() => over.abort(new Error('the pull has ended')));
   }
 
   function failed(pod: Pod, image: string, reason: string, message: string): ImageResult {
@@ -81,31 +114,37 @@ export function createImages({ serviceOf, clock, events, pullSecrets }: ImagesOp
     };
   }
 
+  function refuse(pod: Pod, container: Container, reason: string, message: string): ImageResult {
+    tell(pod, container, { type: 'Warning', reason: 'Failed', message: `Error: ${reason}` });
+    return failed(pod, container.image ?? '', reason, message);
+  }
+
   async function ensure(pod: Pod, container: Container): Promise<ImageResult> {
     const image = container.image ?? '';
     const service = serviceOf(pod);
     const policy = pullPolicy(container);
+    if (!isReference(image)) {
+      const message = `Failed to apply default image tag "${image}": ${parseProblem(image)}`;
+      tell(pod, container, { type: 'Warning', reason: 'InspectFailed', message });
+      return refuse(pod, container, 'InvalidImageName', message);
+    }
     if (policy !== 'Always') {
       const there = await service.imageStatus(image);
       if (there) {
-        const message = `Container image "${image}" already present on machine`;
-        tell(pod, container, { type: 'Normal', reason: 'Pulled', message });
+        tell(pod, container, alreadyPresent(image));
         return { state: 'ready', ref: there.id, image: there };
       }
       if (policy === 'Never') {
         const message = `Container image "${image}" is not present with pull policy of Never`;
         tell(pod, container, { type: 'Warning', reason: 'ErrImageNeverPull', message });
-        return failed(pod, image, 'ErrImageNeverPull', message);
+        return refuse(pod, container, 'ErrImageNeverPull', message);
       }
     }
-    tell(pod, container, {
-      type: 'Normal',
-      reason: 'Pulling',
-      message: `Pulling image "${image}"`,
-    });
-    const begunMs = clock.now();
-    const secrets = await pullSecrets(pod);
-    await pull(service, image, registryAuths(image, secrets));
+    const message = `Pulling image "${image}"`;
+    tell(pod, container, { type: 'Normal', reason: 'Pulling', message });
+    const auths = registryAuths(image, await pullSecrets(pod));
+    if (credentials) auths.push(...(await credentials(image)));
+    const time = await whileTelling(pod, container, pull(service, image, auths));
     const pulled = await service.imageStatus(image);
     if (!pulled) throw new Error(`image "${image}" is gone after its pull`);
     failures.delete(`${pod.metadata.uid} ${image}`);
@@ -113,8 +152,8 @@ export function createImages({ serviceOf, clock, events, pullSecrets }: ImagesOp
       type: 'Normal',
       reason: 'Pulled',
       message:
-        `Successfully pulled image "${image}" in ${duration(clock.now() - begunMs)}. ` +
-        `Image size: ${pulled.size} bytes.`,
+        `Successfully pulled image "${image}" in ${duration(time.pullMs)} ` +
+        `(${duration(time.withWaitingMs)} including waiting). Image size: ${pulled.size} bytes.`,
     });
     return { state: 'ready', ref: pulled.id, image: pulled };
   }
@@ -124,8 +163,7 @@ export function createImages({ serviceOf, clock, events, pullSecrets }: ImagesOp
       if (pullPolicy(container) === 'Always') return undefined;
       const image = await serviceOf(pod).imageStatus(container.image ?? '');
       if (!image) return undefined;
-      const message = `Container image "${container.image}" already present on machine`;
-      tell(pod, container, { type: 'Normal', reason: 'Pulled', message });
+      tell(pod, container, alreadyPresent(container.image ?? ''));
       return image;
     },
     async ensure(pod, container, signal) {
@@ -140,16 +178,36 @@ export function createImages({ serviceOf, clock, events, pullSecrets }: ImagesOp
           const retryAtMs = clock.now() + RUNTIME_RETRY_MS;
           return { state: 'failed', reason: 'ImageInspectError', message: text, retryAtMs };
         }
-        const reason = /invalid reference format|couldn't parse image/i.test(text)
-          ? 'InvalidImageName'
-          : 'ErrImagePull';
         const message = `Failed to pull image "${image}": ${text}`;
         tell(pod, container, { type: 'Warning', reason: 'Failed', message });
-        tell(pod, container, { type: 'Warning', reason: 'Failed', message: `Error: ${reason}` });
-        return failed(pod, image, reason, text);
+        return refuse(pod, container, 'ErrImagePull', text);
       }
     },
   };
+}
+
+/** `withWaitingMs` counts from when the pull was asked for, before its turn came. */
+type PullTime = { pullMs: number; withWaitingMs: number };
+
+const alreadyPresent = (image: string) => ({
+  type: 'Normal' as const,
+  reason: 'Pulled',
+  message: `Container image "${image}" already present on machine and can be accessed by the pod`,
+});
+
+/** Upstream's words for a name that cannot be one. */
+function parseProblem(image: string): string {
+  const lower = image.toLowerCase();
+  const why = lower !== image && isReference(lower) ? ': repository name must be lowercase' : '';
+  return `couldn't parse image name "${image}": invalid reference format${why}`;
+}
+
+function isReference(image: string): boolean {
+  try {
+    return Boolean(parseReference(image));
+  } catch {
+    return false;
+  }
 }
 
 /** Tries each credential, and none when there are none. */

@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
@@ -18,6 +18,7 @@ import {
   keepClientCertificate,
   keepServingCertificate,
 } from '#node-agent/certificates.ts';
+import { ConfigError } from '#node-agent/config-error.ts';
 import { type NodeAgentConfig, start } from '#node-agent/start.ts';
 
 type Flags = {
@@ -33,6 +34,9 @@ type Flags = {
   containerRuntimeEndpoint?: string;
   cniConfDir?: string;
   imageStoreDir?: string;
+  imageCredentialProviderConfig?: string;
+  imageCredentialProviderBinDir?: string;
+  maxParallelImagePulls?: string;
   tlsCertFile?: string;
   tlsPrivateKeyFile?: string;
   clientCaFile?: string;
@@ -82,6 +86,9 @@ export async function main(args: readonly string[]): Promise<void> {
     .option('--container-runtime-endpoint <socket>', 'CRI socket; default: a containerd of our own')
     .option('--cni-conf-dir <dir>', 'where that runtime looks for its CNI configuration')
     .option('--image-store-dir <dir>', "the machine's own images")
+    .option('--image-credential-provider-config <file>', 'programs that give pull credentials')
+    .option('--image-credential-provider-bin-dir <dir>', 'where those programs are')
+    .option('--max-parallel-image-pulls <count>', 'pulls at a time')
     .option('--tls-cert-file <file>', 'serving certificate')
     .option('--tls-private-key-file <file>', 'its key')
     .option('--client-ca-file <file>', 'authority of the clients that may ask this node')
@@ -154,6 +161,13 @@ async function run(
     config.clientCaFile = join(certDir, 'cluster-ca.crt');
     writeFileSync(config.clientCaFile, connection.ca);
   }
+  const { cert, key, certFile, keyFile } = connection;
+  if (cert && key) {
+    // The files are renewed in place.
+    const read = (file: string | undefined, text: string): string =>
+      file ? readFileSync(file, 'utf8') : text;
+    config.peerIdentity = () => ({ cert: read(certFile, cert), key: read(keyFile, key) });
+  }
   const transport = httpsTransport(connection);
   try {
     const api = createApi(transport, { userAgent: 'gantry-node-agent' });
@@ -184,6 +198,8 @@ function configOf(flags: Flags): Omit<NodeAgentConfig, 'api'> {
     runtimeEndpoint: flags.containerRuntimeEndpoint,
     cniConfDir: flags.cniConfDir,
     imageStoreDir: flags.imageStoreDir,
+    imageCredentialProviders: credentialProviders(flags),
+    maxParallelImagePulls: optionalNumber(flags.maxParallelImagePulls),
     bindAddress: flags.address,
     tlsCertFile: flags.tlsCertFile,
     tlsPrivateKeyFile: flags.tlsPrivateKeyFile,
@@ -199,7 +215,7 @@ function configOf(flags: Flags): Omit<NodeAgentConfig, 'api'> {
     resolvConf: flags.resolvConf,
     labels: pairs(flags.nodeLabels),
     reserved: [pairs(flags.systemReserved) ?? {}, pairs(flags.kubeReserved) ?? {}],
-    maxPods: flags.maxPods === undefined ? undefined : Number(flags.maxPods),
+    maxPods: optionalNumber(flags.maxPods),
     podManifestPath: flags.podManifestPath,
     eviction: {
       evictionHard: flags.evictionHard,
@@ -210,10 +226,23 @@ function configOf(flags: Flags): Omit<NodeAgentConfig, 'api'> {
     },
     devicePluginDir: flags.devicePluginDir,
     allowedUnsafeSysctls: flags.allowedUnsafeSysctls?.split(','),
-    podPidsLimit: flags.podMaxPids === undefined ? undefined : Number(flags.podMaxPids),
+    podPidsLimit: optionalNumber(flags.podMaxPids),
   };
   const given = Object.entries(optional).filter(([, value]) => value !== undefined);
   return { nodeName, nodeIp, rootDir, ...(Object.fromEntries(given) as Partial<NodeAgentConfig>) };
+}
+
+const optionalNumber = (text: string | undefined): number | undefined =>
+  text === undefined ? undefined : Number(text);
+
+function credentialProviders(flags: Flags): NodeAgentConfig['imageCredentialProviders'] {
+  const { imageCredentialProviderConfig: configFile, imageCredentialProviderBinDir: binDir } =
+    flags;
+  if (!configFile && !binDir) return undefined;
+  if (configFile && binDir) return { configFile, binDir };
+  throw new ConfigError(
+    '--image-credential-provider-config and --image-credential-provider-bin-dir go together',
+  );
 }
 
 /** `a=1,b=2` as an object. */

@@ -22,8 +22,6 @@ export function registryOf(image: string): string {
  */
 export function registryAuths(image: string, secrets: readonly Secret[]): AuthConfig[] {
   const registry = registryOf(image);
-  const named =
-    registry === 'docker.io' ? `docker.io/${image.replace(/^docker\.io\//, '')}` : image;
   const found: { length: number; auth: AuthConfig }[] = [];
   for (const secret of secrets) {
     for (const [key, entry] of Object.entries(entriesOf(secret))) {
@@ -32,7 +30,7 @@ export function registryAuths(image: string, secrets: readonly Secret[]): AuthCo
         .replace(/\/v[12]\/?$/, '')
         .replace(/\/$/, '')
         .replace(/^index\.docker\.io/, 'docker.io');
-      if (matches(place, named))
+      if (matchesImage(place, image))
         found.push({ length: place.length, auth: authOf(entry, registry) });
     }
   }
@@ -52,11 +50,17 @@ function entriesOf(secret: Secret): Record<string, DockerEntry> {
   }
 }
 
-function matches(place: string, image: string): boolean {
+/**
+ * Whether `place` (a host with `*` for parts, perhaps a port and a path) covers an image. Source:
+ * Kubernetes "Interpretation of config.json"; CredentialProviderConfig, matchImages.
+ */
+export function matchesImage(place: string, image: string): boolean {
+  const named =
+    registryOf(image) === 'docker.io' ? `docker.io/${image.replace(/^docker\.io\//, '')}` : image;
   const [host = '', ...path] = place.split('/');
-  const [imageHost = '', ...imagePath] = image.split('/');
-  const pattern = host.split('.').map((part) => part.replaceAll('*', '[^.]*'));
-  if (!new RegExp(`^${pattern.join('\\.')}$`).test(imageHost)) return false;
+  const [imageHost = '', ...imagePath] = named.split('/');
+  const parts = host.split('.').map((part) => part.split('*').map(RegExp.escape).join('[^.]*'));
+  if (!new RegExp(`^${parts.join('\\.')}$`).test(imageHost)) return false;
   return path.every((part, index) => imagePath[index] === part);
 }
 

@@ -1,13 +1,18 @@
 import { join } from 'node:path';
 import type { Clock } from '#base/clock.ts';
 import { errorText, type Log } from '#base/log.ts';
+import type { Node } from '#api/types.ts';
+import type { Informer } from '#client/informer.ts';
 import { PAUSE_IMAGE } from '#node-agent/images-local/pause.ts';
+import { createPeers, type PeerIdentity } from '#node-agent/images-local/peers.ts';
+import type { RegistryHandler } from '#node-agent/images-local/registry.ts';
 import { startLocalImages } from '#node-agent/images-local/start.ts';
 import { connectContainerd, type RuntimeClient } from '#node-agent/runtime/containerd.ts';
 import { connectSnapshots, type ImageSnapshots } from '#node-agent/runtime/containerd-snapshots.ts';
 import { detectHost } from '#node-agent/runtime/containerd-config.ts';
 import {
   containerdPaths,
+  contentDir,
   ensureContainerd,
   stopContainerd,
 } from '#node-agent/runtime/containerd-daemon.ts';
@@ -35,6 +40,11 @@ export type RuntimesConfig = {
   imageStoreDir?: string;
   /** Where the runtimes look for the CNI configuration; default below `rootDir`. */
   cniConfDir?: string;
+  nodeName: string;
+  /** Authority of the nodes' certificates, path. */
+  clientCaFile?: string;
+  /** With which other nodes are asked for images; without, they are not. */
+  peerIdentity?: PeerIdentity;
   /** `auto` runs pods of the class `microvm` where the machine can; default `off`. */
   microvms?: 'auto' | 'off';
 };
@@ -48,13 +58,18 @@ export type Runtimes = Pick<RuntimeRouter, 'client' | 'imagesFor'> & {
   microvms(): MicrovmState;
   /** Keeps the runtimes alive until the signal: pods run on without, but nothing can be done for them. */
   supervise(onChange: () => void, signal: AbortSignal): Promise<void>;
+  /** Answers other nodes with images and layers that are here; absent for a runtime that was given. */
+  serveImages?: RegistryHandler;
   done: Promise<void>;
 };
 
 type Around = { signal: AbortSignal; log: Log; clock: Clock };
 
 /** Connects to the runtime that was given, or starts our own with the images of this machine. */
-export async function startRuntimes(config: RuntimesConfig, around: Around): Promise<Runtimes> {
+export async function startRuntimes(
+  config: RuntimesConfig,
+  around: Around & { nodes: Informer<Node> },
+): Promise<Runtimes> {
   const { signal, log, clock } = around;
   const main = await startMain(config, around);
   let state: MicrovmState =
@@ -108,6 +123,7 @@ export async function startRuntimes(config: RuntimesConfig, around: Around): Pro
     snapshots: connectSnapshots(main.endpoint),
     microvms: () => state,
     done: main.done,
+    ...(main.serveImages ? { serveImages: main.serveImages } : {}),
     async supervise(onChange, until) {
       if (state && !joined) {
         await tryMicrovms();
@@ -136,10 +152,16 @@ export async function startRuntimes(config: RuntimesConfig, around: Around): Pro
   };
 }
 
+type MainRuntime = Pick<Runtimes, 'done' | 'serveImages'> & {
+  endpoint: string;
+  /** Starts our own again when it died; nothing to do for one that was given. */
+  revive(): Promise<void>;
+};
+
 async function startMain(
   config: RuntimesConfig,
-  { signal, log, clock }: Around,
-): Promise<{ endpoint: string; done: Promise<void>; revive(): Promise<void> }> {
+  { nodes, signal, log, clock }: Around & { nodes: Informer<Node> },
+): Promise<MainRuntime> {
   if (config.runtimeEndpoint)
     return {
       endpoint: config.runtimeEndpoint,
@@ -147,10 +169,15 @@ async function startMain(
       revive: () => Promise.resolve(),
     };
   const storeDir = config.imageStoreDir ?? join(config.rootDir, '../../images');
-  const local = await startLocalImages({ storeDir }, { signal, log });
+  const dir = containerdDir(config.rootDir);
+  const { nodeName, peerIdentity: identity, clientCaFile: caFile } = config;
+  const peers =
+    identity && caFile ? createPeers({ nodes, nodeName, identity, caFile, log }) : undefined;
+  const images = { storeDir, contentDir: contentDir(dir), peers };
+  const local = await startLocalImages(images, { signal, log });
   const ensure = () =>
     ensureContainerd({
-      dir: containerdDir(config.rootDir),
+      dir,
       cniConfDir: cniConfDir(config),
       sandboxImage: PAUSE_IMAGE,
       registries: local.registries,
@@ -159,15 +186,19 @@ async function startMain(
       signal,
     });
   const { endpoint } = await ensure();
-  return { endpoint, done: local.done, revive: async () => void (await ensure()) };
+  const revive = async (): Promise<void> => void (await ensure());
+  return { endpoint, done: local.done, revive, serveImages: local.forPeers };
 }
 
 export const containerdDir = (rootDir: string): string => join(rootDir, 'containerd');
 const microvmDir = (rootDir: string): string => join(rootDir, 'microvm');
-const cniConfDir = (config: RuntimesConfig): string =>
+const cniConfDir = (config: Pick<RuntimesConfig, 'rootDir' | 'cniConfDir'>): string =>
   config.cniConfDir ?? join(config.rootDir, 'cni');
 
-function microvmOptions(config: RuntimesConfig, around: Around): EnsureMicrovmOptions {
+function microvmOptions(
+  config: Pick<RuntimesConfig, 'rootDir' | 'cniConfDir'>,
+  around: Around,
+): EnsureMicrovmOptions {
   const { rootDir } = config;
   return {
     dir: microvmDir(rootDir),

@@ -96,6 +96,12 @@ export function credentialsOf(request: IncomingMessage): Credentials {
   };
 }
 
+/** Whether a caller is another node of this cluster: its certificate says so, and is verified. */
+export const isNode = ({ certificate }: Credentials): boolean =>
+  certificate !== undefined &&
+  certificate.name.startsWith('system:node:') &&
+  certificate.groups.includes('system:nodes');
+
 const isText = (value: string | undefined): value is string => Boolean(value);
 
 export type ServerAccess = {

@@ -7,6 +7,8 @@ import type { Duplex } from 'node:stream';
 import { errorText, type Log } from '#base/log.ts';
 import { agentMetrics, probeMetrics } from '#node-agent/agent-metrics.ts';
 import { cadvisorMetrics, type MeasuredPod } from '#node-agent/cadvisor-metrics.ts';
+import { PEER_PATH } from '#node-agent/images-local/peers.ts';
+import type { RegistryHandler } from '#node-agent/images-local/registry.ts';
 import { readLog, type LogOptions } from '#node-agent/logs.ts';
 import type { NodeServices } from '#node-agent/node-services.ts';
 import { meminfo } from '#node-agent/node-facts.ts';
@@ -14,7 +16,7 @@ import { detailStats, type PodDetails } from '#node-agent/pod-details.ts';
 import { latest } from '#node-agent/pod-observation.ts';
 import { qosClass } from '#node-agent/qos.ts';
 import type { PodWorkers } from '#node-agent/pod-workers.ts';
-import { credentialsOf, type ServerAccess, wishOf } from '#node-agent/server-access.ts';
+import { credentialsOf, isNode, type ServerAccess, wishOf } from '#node-agent/server-access.ts';
 import {
   findContainer,
   isStream,
@@ -43,6 +45,8 @@ export type ServerOptions = {
   workers: PodWorkers;
   access: ServerAccess;
   details: PodDetails;
+  /** Gives images and layers of this node to other nodes. */
+  serveImages?: RegistryHandler;
   signal: AbortSignal;
   log: Log;
 };
@@ -148,8 +152,13 @@ async function serve(
 ): Promise<void> {
   try {
     const url = new URL(request.url ?? '/', 'https://agent');
+    const credentials = credentialsOf(request);
+    if (options.serveImages && url.pathname.startsWith(`${PEER_PATH}/v2/`) && isNode(credentials)) {
+      request.url = request.url?.slice(PEER_PATH.length) ?? '';
+      return await options.serveImages(request, response);
+    }
     const wish = wishOf(request.method ?? '', url.pathname);
-    await options.access.check(credentialsOf(request), wish);
+    await options.access.check(credentials, wish);
     if (isStream(url.pathname)) throw new RequestError(400, 'you must specify an upgrade');
     if (/^\/healthz(\/(ping|log|syncloop))?$/.test(url.pathname)) return text(response, 'ok');
     await route(options, meter, url, response);

@@ -14,6 +14,7 @@ import { ConfigError } from '#node-agent/config-error.ts';
 import { collectGarbage } from '#node-agent/container-gc.ts';
 import { DevicePlugins } from '#node-agent/devices/device-plugins.ts';
 import { parseResolvConf } from '#node-agent/dns-config.ts';
+import { credentialSource } from '#node-agent/credential-providers.ts';
 import { EvictionLoop } from '#node-agent/eviction-loop.ts';
 import { type EvictionFlags, readThresholds } from '#node-agent/eviction-thresholds.ts';
 import { createHandlers } from '#node-agent/handlers.ts';
@@ -75,6 +76,10 @@ export type NodeAgentConfig = RuntimesConfig & {
   nodeName: string;
   /** First is the node's main address. */
   nodeIp: string;
+  /** A CredentialProviderConfig and the folder of its programs. */
+  imageCredentialProviders?: { configFile: string; binDir: string };
+  /** Pulls at a time. */
+  maxParallelImagePulls?: number;
   /** 0 takes any free port. Default 10250. */
   port?: number;
   bindAddress?: string;
@@ -134,7 +139,7 @@ export async function start(
 
   const networkBy = await choosePodNetwork(config, { log });
   const runtimes = { ...config, cniConfDir: cniConfDir(config, networkBy) };
-  const runtime = await startRuntimes(runtimes, { signal, log, clock });
+  const runtime = await startRuntimes(runtimes, { nodes: informers.of(nodes), signal, log, clock });
   const version = await runtime.client.version();
   // Of another's network the runtime itself tells whether it is ready.
   const unset = 'the pod network is not set up yet';
@@ -197,7 +202,11 @@ export async function start(
 
   const access = createAccess(api, nodeName, clock);
   const details = new PodDetails(services, () => workers.all().map((worker) => worker.pod));
-  const server = await startServer({ config, services, workers, access, details, signal, log });
+  const { serveImages } = runtime;
+  const server = await startServer({
+    ...{ config, services, workers, access, details, signal, log },
+    ...(serveImages ? { serveImages } : {}),
+  });
   const reporter = new NodeReporter({
     api,
     clock,
@@ -362,6 +371,8 @@ async function makeServices(
     events,
     imagesOf: (pod) => around.imagesFor(handlerOf(pod)),
     volumeImages: around.imagesFor(''),
+    parallelPulls: config.maxParallelImagePulls,
+    credentials: credentialSource(config.imageCredentialProviders, { clock, log }),
     snapshots: version.name === 'containerd' ? around.snapshots : undefined,
     onReferenceChange: (uid) => result.onReferenceChange(uid),
   });

@@ -6,6 +6,7 @@ import type { Pod, Secret } from '#api/types.ts';
 import type { Api } from '#client/api.ts';
 import type { EventRecorder } from '#client/events.ts';
 import type { Informers } from '#client/informer-factory.ts';
+import type { CredentialSource } from '#node-agent/credential-providers.ts';
 import { createCsi, type Csi } from '#node-agent/csi/csi-drivers.ts';
 import { pluginsDir } from '#node-agent/csi/csi-paths.ts';
 import { ImageVolumes } from '#node-agent/image-volumes.ts';
@@ -30,6 +31,9 @@ export type VolumeServicesOptions = {
   /** Images of the runtime that runs the pod, and of the one that shows them as volumes. */
   imagesOf: (pod: Pod) => ImageService;
   volumeImages: ImageService;
+  /** Of the node's credential provider programs, and pulls at a time. */
+  credentials?: CredentialSource | undefined;
+  parallelPulls?: number | undefined;
   /** Undefined where the runtime does not show its images. */
   snapshots: ImageSnapshots | undefined;
   events: EventRecorder;
@@ -62,6 +66,8 @@ export async function makeVolumeServices(
   const shared = {
     clock,
     events,
+    credentials: options.credentials,
+    parallelPulls: options.parallelPulls,
     pullSecrets: async (pod: Pod) => {
       const namespace = pod.metadata.namespace ?? '';
       const found = await Promise.all(

@@ -48,6 +48,13 @@ export const MEDIA = {
   layerGzip: 'application/vnd.oci.image.layer.v1.tar+gzip',
 } as const;
 
+export type WrittenBlob = { digest: string; size: number; head: Uint8Array };
+
+/** Manifests and configs are small; more is an attack on memory. */
+const MAX_JSON_BYTES = 4 * 1024 * 1024;
+const MANIFEST_TYPES =
+  /^application\/vnd\.(oci\.image\.(index|manifest)\.v1|docker\.distribution\.manifest\.(list\.)?v2)\+json$/;
+
 const REF_NAME = 'org.opencontainers.image.ref.name';
 
 /** An OCI image layout in a folder: blobs by digest and an index of names. */
@@ -66,11 +73,21 @@ export type ImageStore = {
   ): Promise<Layer>;
   /** Writes config and manifest and gives them the name, `host/path:tag`. */
   addImage(name: string, layers: readonly Layer[], settings: ImageSettings): Descriptor;
+  /** Writes a manifest of blobs that are there already. */
+  addManifest(config: Descriptor, layers: readonly Descriptor[]): Descriptor;
+  /** Writes a blob of bytes whose digest is not known yet; `head` is its first bytes. */
+  writeBlob(content: AsyncIterable<Uint8Array>): Promise<WrittenBlob>;
+  /** The text of a small blob. Throws when it is not there or too large to be a manifest. */
+  readBlob(digest: string): string;
+  /** Gives a name, `host/path:tag`, to a manifest or an index whose blobs are there. */
+  nameImage(name: string, descriptor: Descriptor): void;
   /** The manifest of a name, or of `host/path@sha256:…` when that blob is there. */
   resolve(name: string): Descriptor | undefined;
   /** True when all that a named image consists of is there in full (a crash may have cut it off). */
   isComplete(name: string): boolean;
   names(): string[];
+  /** Bytes of all that a named image consists of and that is here. */
+  sizeOf(name: string): number;
   /** Forgets a name; false when it was not there. Blobs stay until `collectGarbage`. */
   removeName(name: string): boolean;
   /** Removes blobs that no named image needs; returns how many bytes. */
@@ -106,6 +123,13 @@ export function openImageStore(dir: string): ImageStore {
     writeAtomic(indexFile, JSON.stringify(index, null, 1));
   };
 
+  const addManifest = (config: Descriptor, layers: readonly Descriptor[]): Descriptor =>
+    putBlob(MEDIA.manifest, { schemaVersion: 2, mediaType: MEDIA.manifest, config, layers });
+  const nameImage = (name: string, descriptor: Descriptor): void => {
+    const others = readIndex().filter((m) => m.annotations?.[REF_NAME] !== name);
+    writeIndex([...others, { ...descriptor, annotations: { [REF_NAME]: name } }]);
+  };
+
   return {
     dir,
     blobFile,
@@ -120,16 +144,22 @@ export function openImageStore(dir: string): ImageStore {
     },
     addImage(name, layers, settings) {
       const config = putBlob(MEDIA.config, imageConfig(layers, settings));
-      const manifest = putBlob(MEDIA.manifest, {
-        schemaVersion: 2,
-        mediaType: MEDIA.manifest,
+      const manifest = addManifest(
         config,
-        layers: layers.map(({ descriptor }) => descriptor),
-      });
-      const others = readIndex().filter((m) => m.annotations?.[REF_NAME] !== name);
-      writeIndex([...others, { ...manifest, annotations: { [REF_NAME]: name } }]);
+        layers.map(({ descriptor }) => descriptor),
+      );
+      nameImage(name, manifest);
       return manifest;
     },
+    addManifest,
+    writeBlob: (content) => writeBlob(blobs, content),
+    readBlob(digest) {
+      const file = blobFile(digest);
+      if (!file) throw new Error(`there is no ${digest}`);
+      if (statSync(file).size > MAX_JSON_BYTES) throw new Error(`${digest} is too large`);
+      return readFileSync(file, 'utf8');
+    },
+    nameImage,
     resolve(name) {
       const digest = /@(sha256:[0-9a-f]{64})$/.exec(name)?.[1];
       if (!digest) return readIndex().find((m) => m.annotations?.[REF_NAME] === name);
@@ -140,9 +170,13 @@ export function openImageStore(dir: string): ImageStore {
     isComplete(name) {
       const manifest = readIndex().find((m) => m.annotations?.[REF_NAME] === name);
       if (!manifest || !isWhole(manifest)) return false;
-      const text = readFileSync(blobFile(manifest.digest) ?? '', 'utf8');
-      const { config, layers } = JSON.parse(text) as { config: Descriptor; layers: Descriptor[] };
-      return [config, ...layers].every(isWhole);
+      return partsOf(blobFile(manifest.digest) ?? '').every(isWhole);
+    },
+    sizeOf(name) {
+      const manifest = readIndex().find((m) => m.annotations?.[REF_NAME] === name);
+      if (!manifest) return 0;
+      const hexes = usedBlobs(blobs, [manifest]);
+      return [...hexes].reduce((sum, hex) => sum + fileSize(join(blobs, hex)), 0);
     },
     names: () => readIndex().flatMap((m) => m.annotations?.[REF_NAME] ?? []),
     removeName(name) {
@@ -204,13 +238,33 @@ async function writeLayer(
   }
 }
 
-function removeUnused(blobs: string, manifests: readonly Descriptor[]): number {
+/** Config and layers of a manifest; of an index nothing, whose platforms may be left out. */
+function partsOf(file: string): Descriptor[] {
+  type Manifest = { config?: Descriptor; layers?: Descriptor[] };
+  const { config, layers = [] } = JSON.parse(readFileSync(file, 'utf8')) as Manifest;
+  return config ? [config, ...layers] : [];
+}
+
+const fileSize = (file: string): number => statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+
+/** Digests (hex) of all that manifests consist of, whether it is there or not. */
+function usedBlobs(blobs: string, manifests: readonly Descriptor[]): Set<string> {
   const used = new Set<string>();
-  for (const { digest } of manifests) {
-    used.add(digest.slice('sha256:'.length));
-    const text = readIfThere(join(blobs, digest.slice('sha256:'.length)));
-    for (const match of (text ?? '').matchAll(/"sha256:([0-9a-f]{64})"/g)) used.add(match[1] ?? '');
-  }
+  const mark = (hex: string): void => {
+    if (used.has(hex)) return;
+    used.add(hex);
+    const file = join(blobs, hex);
+    // Only manifests and indexes name other blobs.
+    if (!existsSync(file) || manifestType(file) === undefined) return;
+    const text = readFileSync(file, 'utf8');
+    for (const [, part = ''] of text.matchAll(/"sha256:([0-9a-f]{64})"/g)) mark(part);
+  };
+  for (const { digest } of manifests) mark(digest.slice('sha256:'.length));
+  return used;
+}
+
+function removeUnused(blobs: string, manifests: readonly Descriptor[]): number {
+  const used = usedBlobs(blobs, manifests);
   let freed = 0;
   for (const hex of readdirSync(blobs)) {
     if (used.has(hex) || hex.startsWith('.')) continue;
@@ -235,14 +289,41 @@ function readLayer(file: string): Layer | undefined {
   return text === undefined ? undefined : (JSON.parse(text) as Layer);
 }
 
-/** Manifests are small; a blob that is none gives undefined. */
-function manifestType(file: string): string | undefined {
-  if (statSync(file).size > 4 * 1024 * 1024) return undefined;
+/** What kind of manifest a blob is, also when it does not say so itself; undefined for others. */
+export function manifestType(file: string): string | undefined {
+  if (statSync(file).size > MAX_JSON_BYTES) return undefined;
   try {
-    const type = (JSON.parse(readFileSync(file, 'utf8')) as { mediaType?: unknown }).mediaType;
-    return typeof type === 'string' ? type : undefined;
+    const value = JSON.parse(readFileSync(file, 'utf8')) as Record<string, unknown>;
+    const { mediaType, manifests, config, layers } = value;
+    if (typeof mediaType === 'string')
+      return MANIFEST_TYPES.test(mediaType) ? mediaType : undefined;
+    if (Array.isArray(manifests)) return MEDIA.index;
+    return config && Array.isArray(layers) ? MEDIA.manifest : undefined;
   } catch {
     return undefined;
+  }
+}
+
+async function writeBlob(blobs: string, content: AsyncIterable<Uint8Array>): Promise<WrittenBlob> {
+  const partial = join(blobs, `.partial-${randomUUID()}`);
+  const hash = createHash('sha256');
+  let size = 0;
+  let head: Uint8Array = new Uint8Array();
+  async function* measured(): AsyncGenerator<Uint8Array> {
+    for await (const chunk of content) {
+      if (size === 0) head = Uint8Array.from(chunk.subarray(0, 16));
+      hash.update(chunk);
+      size += chunk.length;
+      yield chunk;
+    }
+  }
+  try {
+    await pipeline(measured, createWriteStream(partial));
+    const hex = hash.digest('hex');
+    renameSync(partial, join(blobs, hex));
+    return { digest: `sha256:${hex}`, size, head };
+  } finally {
+    rmSync(partial, { force: true });
   }
 }
 

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { dirname, join as joinPath } from 'node:path';
+import { dirname, join as joinPath, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { systemClock } from '#base/clock.ts';
 import { parseBootstrapToken, TOKEN_SHAPE } from '#api/bootstrap-token.ts';
@@ -43,6 +43,8 @@ type Flags = {
   networkName: string;
   clusterCidr?: string;
   serviceClusterIpRange?: string;
+  imageCredentialProviderConfig?: string;
+  imageCredentialProviderBinDir?: string;
   clusterDns?: string;
   clusterDomain?: string;
   timeout: string;
@@ -61,6 +63,8 @@ export const join: Verb = {
       .option('--node-ip <ip>', "the node's address (default: of the default route)")
       .option('--kubelet-port <port>', 'port of the node agent', '10250')
       .option('--network-name <name>', "names the pods' bridge and the nftables table", 'gantry')
+      .option('--image-credential-provider-config <file>', 'programs that give pull credentials')
+      .option('--image-credential-provider-bin-dir <dir>', 'where those programs are')
       .option('--cluster-cidr <cidr>', 'addresses of pods (default: the cluster tells)')
       .option('--service-cluster-ip-range <cidr>', 'addresses of Services (the cluster tells)')
       .option('--cluster-dns <ip>', "address of the cluster's DNS (the cluster tells)")
@@ -155,6 +159,8 @@ async function enrol(
       ['--cluster-cidr', flags.clusterCidr ?? told?.clusterCidr],
       ['--service-cidr', flags.serviceClusterIpRange ?? told?.serviceCidr],
       ['--cluster-dns', flags.clusterDns ?? told?.clusterDnsIp],
+      ['--image-credential-provider-config', absolute(flags.imageCredentialProviderConfig)],
+      ['--image-credential-provider-bin-dir', absolute(flags.imageCredentialProviderBinDir)],
       ['--cluster-domain', flags.clusterDomain ?? told?.clusterDomain],
     ];
     const set = agentFlags.flatMap(([flag, value]) => (value ? [flag, value] : []));
@@ -166,6 +172,9 @@ async function enrol(
     await transport.close();
   }
 }
+
+/** The agent has another working directory. */
+const absolute = (path: string | undefined): string | undefined => path && resolve(path);
 
 /** Two machines of one name would fight over one Node object. */
 async function refuseTakenName(api: Api, name: string): Promise<void> {

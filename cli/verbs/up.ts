@@ -37,6 +37,8 @@ export const up: Verb = {
       .option('--cluster-cidr <cidr>', 'addresses of pods', '10.244.0.0/16')
       .option('--service-cluster-ip-range <cidr>', 'addresses of Services', '10.96.0.0/16')
       .option('--cluster-signing-duration <duration>', 'longest life of certificates of nodes')
+      .option('--image-credential-provider-config <file>', 'programs that give pull credentials')
+      .option('--image-credential-provider-bin-dir <dir>', 'where those programs are')
       .option('--scheduling-profile <name>', 'pack (fill nodes) or spread', 'pack')
       .option('--network-name <name>', "names the pods' bridge and the nftables table", 'gantry')
       .option('--microvms <auto|off>', 'offer the RuntimeClass microvm where possible', 'auto')

@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { type IncomingMessage, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { MEDIA, openImageStore } from '#base/oci/image-store.ts';
+import type { Node } from '#api/types.ts';
+import { type Peers, peersToAsk } from './peers.ts';
 import { LOCAL_REGISTRY, PAUSE_IMAGE } from './pause.ts';
 import { readRange } from './registry.ts';
 import { type LocalImages, startLocalImages } from './start.ts';
@@ -104,4 +107,55 @@ test('ranges', () => {
   assert.equal(readRange('bytes=-0', 100), 'unsatisfiable');
   assert.equal(readRange('lines=1-2', 100), undefined);
   assert.equal(readRange(undefined, 100), undefined);
+});
+
+test('other nodes are asked for what is not here, and given what the runtime has pulled', async () => {
+  const pulled = mkdtempSync(join(tmpdir(), 'gantry-content-'));
+  const content = Buffer.from('a layer that the runtime has pulled');
+  const digest = `sha256:${createHash('sha256').update(content).digest('hex')}`;
+  writeFileSync(join(pulled, digest.slice('sha256:'.length)), content);
+  const stores = [0, 1].map(() => mkdtempSync(join(tmpdir(), 'gantry-registry-')));
+  const options = { signal: stop.signal };
+  const [ownDir = '', otherDir = ''] = stores;
+  const other = await startLocalImages({ storeDir: otherDir, contentDir: pulled }, options);
+  let asked = 0;
+  const peers: Peers = async (path, { method, range, signal }) => {
+    asked++;
+    const answer = await new Promise<IncomingMessage>((resolve, reject) => {
+      const headers = range === undefined ? {} : { range };
+      request(other.url + path, { method, headers, signal }, resolve)
+        .on('error', reject)
+        .end();
+    });
+    return answer.statusCode === 404 ? undefined : answer;
+  };
+  const own = await startLocalImages({ storeDir: ownDir, peers }, options);
+  const path = `/v2/team/app/blobs/${digest}?ns=reg.test`;
+  const whole = await fetch(own.url + path);
+  assert.equal(await whole.text(), content.toString());
+  const part = await fetch(own.url + path, { headers: { range: 'bytes=2-6' } });
+  assert.equal(part.status, 206);
+  assert.equal(await part.text(), 'layer');
+  assert.equal(asked, 2);
+  const tag = await fetch(`${own.url}/v2/team/app/manifests/1?ns=reg.test`);
+  assert.equal(tag.status, 404, 'then the registry itself is asked');
+  for (const folder of [pulled, ...stores]) rmSync(folder, { recursive: true, force: true });
+});
+
+test('ready nodes are asked, others for each part, and not too many', () => {
+  const node = (name: string, ready = 'True'): Node => ({
+    metadata: { name },
+    status: {
+      addresses: [{ type: 'InternalIP', address: name }],
+      conditions: [{ type: 'Ready', status: ready }],
+      daemonEndpoints: { kubeletEndpoint: { Port: 10_250 } },
+    },
+  });
+  const some = [node('a'), node('b'), node('c', 'Unknown')];
+  assert.deepEqual(peersToAsk(some, 'a', 'x'), [{ host: 'b', port: 10_250 }]);
+  assert.deepEqual(peersToAsk([node('a')], 'a', 'x'), []);
+  const many = Array.from({ length: 50 }, (_, i) => node(`n${i}`));
+  const first = (path: string) => peersToAsk(many, 'n0', path)[0]?.host;
+  assert.equal(peersToAsk(many, 'n0', 'x').length, 8);
+  assert.ok(new Set(['x', 'y', 'z'].map(first)).size > 1);
 });

@@ -1,4 +1,4 @@
-import { createReadStream, statSync } from 'node:fs';
+import { createReadStream, existsSync, statSync } from 'node:fs';
 import {
   createServer,
   type IncomingMessage,
@@ -6,19 +6,31 @@ import {
   type ServerResponse,
 } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { errorText, type Log, silentLog } from '#base/log.ts';
-import type { ImageStore } from '#base/oci/image-store.ts';
+import { type ImageStore, manifestType } from '#base/oci/image-store.ts';
 import type { Running } from '#base/running.ts';
 import { LOCAL_REGISTRY } from './pause.ts';
+import type { Peers } from './peers.ts';
 
 /** Slow readers are cut off; on loopback nothing is this slow. */
 const REQUEST_TIMEOUT_MS = 60_000;
 /** containerd opens a few connections per pull. */
 const MAX_CONNECTIONS = 128;
 
-export type RegistryOptions = {
+/** Where a registry's answers come from, in this order. */
+export type RegistrySources = {
   images: ImageStore;
+  /** Blobs by digest besides those of the store: what the runtime has pulled. */
+  contentDir?: string | undefined;
+  /** The other nodes. */
+  peers?: Peers | undefined;
+};
+
+export type RegistryHandler = (request: IncomingMessage, response: ServerResponse) => Promise<void>;
+
+export type RegistryOptions = RegistrySources & {
   /** Default 127.0.0.1: the store has no access control. */
   host?: string;
   /** Default 0: any free port. */
@@ -36,15 +48,10 @@ export async function startRegistry(
   options: RegistryOptions,
   { signal, log = silentLog }: { signal: AbortSignal; log?: Log },
 ): Promise<Running & { url: string }> {
-  const { images, host = '127.0.0.1', port = 0 } = options;
+  const { host = '127.0.0.1', port = 0 } = options;
   signal.throwIfAborted();
-  const server = createServer((request, response) => {
-    answer(images, request, response).catch((error: unknown) => {
-      log.warn('registry request failed', { url: request.url, error: errorText(error) });
-      if (response.headersSent) response.destroy();
-      else refuse(response, 500, 'UNKNOWN', errorText(error));
-    });
-  });
+  const handle = registryHandler(options, log);
+  const server = createServer((request, response) => void handle(request, response));
   server.maxConnections = MAX_CONNECTIONS;
   server.requestTimeout = REQUEST_TIMEOUT_MS;
   await new Promise<void>((done, fail) => {
@@ -64,8 +71,21 @@ export async function startRegistry(
   return { url: `http://${host}:${bound.port}`, done };
 }
 
+/** Answers requests out of these sources. Never rejects. */
+export function registryHandler(sources: RegistrySources, log: Log): RegistryHandler {
+  return async (request, response) => {
+    try {
+      await answer(sources, request, response);
+    } catch (error) {
+      log.warn('registry request failed', { url: request.url, error: errorText(error) });
+      if (response.headersSent) response.destroy();
+      else refuse(response, 500, 'UNKNOWN', errorText(error));
+    }
+  };
+}
+
 async function answer(
-  images: ImageStore,
+  { images, contentDir, peers }: RegistrySources,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
@@ -84,12 +104,20 @@ async function answer(
       const separator = reference.startsWith('sha256:') ? '@' : ':';
       const found = images.resolve(`${namespace}/${name}${separator}${reference}`);
       const file = found && images.blobFile(found.digest);
-      if (!file) return refuse(response, 404, 'MANIFEST_UNKNOWN', `no ${name}:${reference} here`);
-      return sendFile(request, response, { file, digest: found.digest, type: found.mediaType });
+      if (file)
+        return sendFile(request, response, { file, digest: found.digest, type: found.mediaType });
+      const pulled = pulledFile(contentDir, reference);
+      const type = pulled && manifestType(pulled);
+      if (type) return sendFile(request, response, { file: pulled, digest: reference, type });
+      if (await passFromPeer(peers, request, response)) return;
+      return refuse(response, 404, 'MANIFEST_UNKNOWN', `no ${name}:${reference} here`);
     }
     case 'blobs': {
-      const file = images.blobFile(reference);
-      if (!file) return refuse(response, 404, 'BLOB_UNKNOWN', `no blob ${reference} here`);
+      const file = images.blobFile(reference) ?? pulledFile(contentDir, reference);
+      if (!file) {
+        if (await passFromPeer(peers, request, response)) return;
+        return refuse(response, 404, 'BLOB_UNKNOWN', `no blob ${reference} here`);
+      }
       const type = 'application/octet-stream';
       return sendFile(request, response, { file, digest: reference, type });
     }
@@ -98,6 +126,44 @@ async function answer(
     default:
       return refuse(response, 404, 'NAME_UNKNOWN', `${path} is no path of a registry`);
   }
+}
+
+/** A blob that the runtime holds; those it has not finished stand elsewhere. */
+function pulledFile(contentDir: string | undefined, digest: string): string | undefined {
+  const hex = /^sha256:([0-9a-f]{64})$/.exec(digest)?.[1];
+  const file = contentDir && hex && join(contentDir, hex);
+  return file && existsSync(file) ? file : undefined;
+}
+
+/** Headers of a blob or manifest that a client needs. */
+const PASSED = [
+  'content-type',
+  'content-length',
+  'content-range',
+  'docker-content-digest',
+  'etag',
+  'accept-ranges',
+] as const;
+
+/** Passes on what another node has; false when none has it. */
+async function passFromPeer(
+  peers: Peers | undefined,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<boolean> {
+  if (!peers) return false;
+  const gone = new AbortController();
+  response.once('close', () => gone.abort(new Error('the client is gone')));
+  const { method = 'GET', url = '', headers } = request;
+  const found = await peers(url, { method, range: headers.range, signal: gone.signal });
+  if (!found) return false;
+  const passed = PASSED.flatMap((name) => {
+    const value = found.headers[name];
+    return value === undefined ? [] : [[name, value]];
+  });
+  response.writeHead(found.statusCode ?? 200, Object.fromEntries(passed) as OutgoingHttpHeaders);
+  await pipeline(found, response);
+  return true;
 }
 
 async function sendFile(

@@ -2,13 +2,20 @@ import { type Log, silentLog } from '#base/log.ts';
 import { type ImageStore, openImageStore } from '#base/oci/image-store.ts';
 import type { Running } from '#base/running.ts';
 import { addPauseImage, LOCAL_REGISTRY } from './pause.ts';
-import { startRegistry } from './registry.ts';
+import type { Peers } from './peers.ts';
+import { type RegistryHandler, registryHandler, startRegistry } from './registry.ts';
+
+/** Stands for all registries that have no entry of their own: asked first, then the registry itself. */
+export const ANY_REGISTRY = '_default';
 
 export type LocalImagesConfig = {
   /** The image store, an OCI layout; several nodes of a machine may share it. */
   storeDir: string;
   host?: string;
   port?: number;
+  /** Blobs that the runtime has pulled. */
+  contentDir?: string | undefined;
+  peers?: Peers | undefined;
 };
 
 /** Which registry hosts should be asked for at `url`; for `setRegistries` of containerd-daemon.ts. */
@@ -16,6 +23,8 @@ export type LocalImages = Running & {
   url: string;
   images: ImageStore;
   registries: Record<string, string>;
+  /** The same for other nodes: they are never sent on to others. */
+  forPeers: RegistryHandler;
 };
 
 /**
@@ -32,5 +41,12 @@ export async function startLocalImages(
   const { storeDir: _, ...address } = config;
   const { url, done } = await startRegistry({ images, ...address }, { signal, log });
   log.debug('serving local images', { url, store: config.storeDir });
-  return { url, images, registries: { [LOCAL_REGISTRY]: url }, done };
+  const forPeers = registryHandler({ images, contentDir: config.contentDir }, log);
+  return {
+    url,
+    images,
+    registries: { [LOCAL_REGISTRY]: url, [ANY_REGISTRY]: url },
+    forPeers,
+    done,
+  };
 }

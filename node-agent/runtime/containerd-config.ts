@@ -110,10 +110,13 @@ export function containerdConfig(config: ContainerdConfig, host: HostFacts): str
   return sections.map(([name, values]) => tomlSection(name, values)).join('\n');
 }
 
-/** The hosts.toml that sends pulls of one registry host to `url` (plain http is allowed). */
-export function hostsToml(url: string): string {
+/**
+ * The hosts.toml that sends pulls of one registry host to `url` (plain http is allowed). `mirror`:
+ * the registry itself is asked for what is not there.
+ */
+export function hostsToml(url: string, { mirror = false } = {}): string {
   return [
-    `server = ${tomlText(url)}`,
+    ...(mirror ? [] : [`server = ${tomlText(url)}`]),
     `[host.${tomlText(url)}]`,
     '  capabilities = ["pull", "resolve"]',
     '',

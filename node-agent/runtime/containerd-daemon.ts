@@ -201,16 +201,21 @@ export async function stopContainerd(
   rmSync(paths.runDir, { recursive: true, force: true });
 }
 
+/** Where a containerd of ours keeps what it has pulled: files named by their digests. */
+export const contentDir = (dir: string): string =>
+  join(containerdPaths(dir).rootDir, 'io.containerd.content.v1.content', 'blobs', 'sha256');
+
 /**
  * Sends pulls of images named `<host>/…` to a URL: one hosts.toml per registry host. Read by
- * containerd at each pull, so no restart is needed when a port changes.
+ * containerd at each pull, so no restart is needed when a port changes. `_default` stands for all hosts
+ * without an entry: the URL is asked first, then the host itself.
  */
 export function setRegistries(dir: string, registries: Readonly<Record<string, string>>): void {
   const { certsDir } = containerdPaths(dir);
   for (const [host, url] of Object.entries(registries)) {
     const hostDir = join(certsDir, host);
     const file = join(hostDir, 'hosts.toml');
-    const text = hostsToml(url);
+    const text = hostsToml(url, { mirror: host === '_default' });
     if (readIfThere(file) === text) continue;
     mkdirSync(hostDir, { recursive: true });
     writeFileSync(`${file}.new`, text);

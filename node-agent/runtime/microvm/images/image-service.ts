@@ -15,7 +15,12 @@ import { createSlots } from '#node-agent/slots.ts';
 import { openContent } from './content.ts';
 import { buildErofs, type ImageFacts } from './erofs-image.ts';
 import { choosePlatform, readImageConfig, readManifest } from './manifest.ts';
-import { digestName, parseReference, type Reference, taggedName } from './reference.ts';
+import {
+  digestName,
+  parseReference,
+  type Reference,
+  taggedName,
+} from '#base/oci/image-reference.ts';
 import { openRepository, type Repository } from './registry-client.ts';
 import { registryEndpoints } from './registry-hosts.ts';
 

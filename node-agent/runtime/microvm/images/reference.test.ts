@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isRuntimeError } from '#node-agent/runtime/service.ts';
 import { choosePlatform, readImageConfig, readManifest } from './manifest.ts';
-import { parseReference, taggedName } from './reference.ts';
+import { parseReference, taggedName } from '#base/oci/image-reference.ts';
 import { parseHostsToml } from './registry-hosts.ts';
 
 const DIGEST = `sha256:${'a'.repeat(64)}`;

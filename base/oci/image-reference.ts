@@ -1,5 +1,3 @@
-import { RuntimeError } from '#node-agent/runtime/service.ts';
-
 /** An image's name in full: `docker.io/library/busybox:1.35`, or with `@sha256:…`. */
 export type Reference = {
   host: string;
@@ -16,12 +14,12 @@ const TAG = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
 const DIGEST = /^sha256:[0-9a-f]{64}$/;
 
 /**
- * Reads an image name as users write it. Throws RuntimeError for what is none.
+ * Reads an image name as users write it. Throws an Error for what is none.
  * Source: OCI distribution specification, "Pulling manifests"; Docker's short names.
  */
 export function parseReference(name: string): Reference {
   const bad = (): never => {
-    throw new RuntimeError('Unknown', `image "${name}": invalid reference format`);
+    throw new Error(`image "${name}": invalid reference format`);
   };
   const [named = '', digest, ...more] = name.split('@');
   if (more.length > 0 || (digest !== undefined && !DIGEST.test(digest))) return bad();
