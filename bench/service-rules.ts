@@ -9,7 +9,7 @@ import { performance } from 'node:perf_hooks';
 import type { EndpointSlice, Service } from '#api/types.ts';
 import { printTable, quantile } from '#bench/machine.ts';
 import { createNftWriter, runNft } from '#node-agent/network/nft-writer.ts';
-import { serviceRules } from '#node-agent/network/service-rules.ts';
+import { serviceRules, type ServiceRulesCache } from '#node-agent/network/service-rules.ts';
 import { type NodeFacts, tableSkeleton } from '#node-agent/network/service-table.ts';
 
 const SERVICES = 1_000;
@@ -80,10 +80,11 @@ async function measure(command: string[]): Promise<void> {
     createNftWriter({ table, skeleton, command }).apply(serviceRules(input)),
   );
   const writer = createNftWriter({ table, skeleton, command });
-  await writer.apply(serviceRules(input));
+  const cache: ServiceRulesCache = new WeakMap();
+  await writer.apply(serviceRules(input, cache));
   const changes = await series(ROUNDS, (round) => {
     slices[round] = slice(round, 1);
-    return writer.apply(serviceRules({ ...input, slices: [...slices] }));
+    return writer.apply(serviceRules({ ...input, slices: [...slices] }, cache));
   });
   const row = (name: string, values: number[]): string[] => [
     name,

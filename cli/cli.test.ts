@@ -332,10 +332,15 @@ test('flags of up are checked', () => {
     [{ nodes: 'x' }, /--nodes takes a number/],
     [{ nodes: '2', containerRuntimeEndpoint: 'unix:///s' }, /not both/],
     [{ nodeNetwork: '10.1.2.3/24' }, /--node-network takes/],
+    [{ clusterCidr: '10.244.0.0' }, /--cluster-cidr: "10.244.0.0" is no range/],
+    [{ clusterCidr: '10.1.0.0/16,10.2.0.0/16' }, /at most one range of each family/],
+    [{ clusterCidr: '10.244.0.0/16,fd00::/56' }, /must have the same families/],
+    [{ nodeIp: '10.0.0.1,10.0.0.2' }, /--node-ip takes an address, or one of each family/],
   ] as const)
     assert.throws(() => clusterConfig('/d', { ...flags, ...wrong }, {}), complaint);
   assert.equal(clusterDnsIp('10.96.0.0/16'), '10.96.0.10');
-  assert.throws(() => clusterDnsIp('fd00::/112'), /takes an IPv4 range/);
+  assert.equal(clusterDnsIp('fd00:10:96::/112,10.96.0.0/16'), 'fd00:10:96::a');
+  assert.throws(() => clusterDnsIp('nonsense'), /takes a range like 10.96.0.0\/16/);
 });
 
 test('a process is known by its pid and start', () => {

@@ -1,3 +1,4 @@
+import { isIP, isIPv6 } from 'node:net';
 import { hostname } from 'node:os';
 import { resolve } from 'node:path';
 import { defaultAddress } from '#base/default-address.ts';
@@ -44,7 +45,10 @@ export type ClusterConfig = {
   securePort: number;
   agentPort: number;
   nodeName: string;
+  /** Where others reach this machine. */
   nodeIp: string;
+  /** That address, and perhaps one of the other family, with a comma between. */
+  nodeIps: string;
   runtimeEndpoint?: string;
   etcdServers?: string[];
   clusterCidr: string;
@@ -82,11 +86,10 @@ export function clusterConfig(
     securePort: port(flags.securePort, '--secure-port'),
     agentPort: port(flags.kubeletPort, '--kubelet-port'),
     nodeName: flags.nodeName ?? (env['GANTRY_NODE_NAME'] || hostname().toLowerCase()),
-    nodeIp: flags.nodeIp ?? defaultNodeIp(),
+    ...addresses(flags.nodeIp ?? defaultNodeIp()),
     ...(flags.containerRuntimeEndpoint ? { runtimeEndpoint: flags.containerRuntimeEndpoint } : {}),
     ...(flags.etcdServers ? { etcdServers: flags.etcdServers.split(',') } : {}),
-    clusterCidr: flags.clusterCidr,
-    serviceCidr: flags.serviceClusterIpRange,
+    ...networks(flags),
     schedulingProfile: profile,
     signingDurationMs: signingDuration(flags.clusterSigningDuration),
     networkName: networkName(flags.networkName),
@@ -132,6 +135,45 @@ function credentialProviders({
   );
 }
 
+function addresses(text: string): { nodeIp: string; nodeIps: string } {
+  const all = text.split(',');
+  const [first = ''] = all;
+  const families = all.map(isIP);
+  if (families.includes(0) || new Set(families).size < all.length) {
+    throw new UserError(
+      `--node-ip takes an address, or one of each family with a comma between, not "${text}"`,
+    );
+  }
+  return { nodeIp: first, nodeIps: text };
+}
+
+/** One network, or one of each family; both flags name the same families. */
+function networks({ clusterCidr, serviceClusterIpRange }: ClusterFlags) {
+  const families = (flag: string, text: string): string => {
+    const parts = text.split(',').map((part) => {
+      const [address = '', prefix = ''] = part.split('/');
+      const family = isIP(address);
+      if (family === 0 || !/^\d{1,3}$/.test(prefix) || Number(prefix) > (family === 6 ? 128 : 32))
+        throw new UserError(
+          `${flag}: "${part}" is no range like 10.244.0.0/16 or fd00:10:244::/56`,
+        );
+      return family;
+    });
+    if (new Set(parts).size < parts.length)
+      throw new UserError(`${flag} takes at most one range of each family, not "${text}"`);
+    return parts.join();
+  };
+  const ofPods = families('--cluster-cidr', clusterCidr);
+  const ofServices = families('--service-cluster-ip-range', serviceClusterIpRange);
+  if (ofPods !== ofServices) {
+    throw new UserError(
+      `--cluster-cidr ${clusterCidr} and --service-cluster-ip-range ${serviceClusterIpRange} must ` +
+        'have the same families, in the same order',
+    );
+  }
+  return { clusterCidr, serviceCidr: serviceClusterIpRange };
+}
+
 function signingDuration(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const ms = parseDuration(text);
@@ -152,9 +194,14 @@ const DEFAULT_CLUSTER_DOMAIN = 'cluster.local';
 /** The cluster's DNS has the tenth address of the Service range, as kubeadm gives it. */
 export function clusterDnsIp(serviceCidr: string): string {
   const [address = ''] = serviceCidr.split('/');
+  const isSix = address.endsWith('::') && isIPv6(address);
+  if (isSix) return `${address}a`;
   const bytes = address.split('.').map(Number);
   if (bytes.length !== 4 || bytes.some((byte) => !Number.isInteger(byte) || byte > 255)) {
-    throw new UserError(`--service-cluster-ip-range takes an IPv4 range, not "${serviceCidr}"`);
+    throw new UserError(
+      `--service-cluster-ip-range takes a range like 10.96.0.0/16, or one of each family with a ` +
+        `comma between, not "${serviceCidr}"`,
+    );
   }
   return [...bytes.slice(0, 3), (bytes[3] ?? 0) + 10].join('.');
 }
@@ -328,14 +375,14 @@ async function startAgent(
   server: ApiServer,
   { signal, log }: { signal: AbortSignal; log: Log },
 ) {
-  const { nodeName, nodeIp } = config;
+  const { nodeName, nodeIps } = config;
   const [nodeAgent, { issueNodeCredentials }] = await Promise.all([
     import('#node-agent/start.ts'),
     import('#apiserver/kubeconfig.ts'),
   ]);
   const issued = await issueNodeCredentials(config.dataDir, {
     nodeName,
-    ips: [nodeIp, '127.0.0.1'],
+    ips: [...nodeIps.split(','), '127.0.0.1'],
     server: server.url,
     clock: systemClock,
     pki: server.pki,
@@ -345,7 +392,7 @@ async function startAgent(
     {
       api: apiAs(server.handle, `system:node:${nodeName}`, ['system:nodes'], 'kubelet'),
       nodeName,
-      nodeIp,
+      nodeIp: nodeIps,
       rootDir: paths(config.dataDir).node(nodeName),
       port: config.agentPort,
       tlsCertFile: issued.certFile,

@@ -53,7 +53,8 @@ export async function runFurtherNodes(
     name: networkName,
     network: nodeNetwork,
     machineIp: nodeIp,
-    clusterCidr,
+    // Only IPv4 leaves the machine through the wires between its nodes.
+    clusterCidr: clusterCidr.split(',').find((range) => !range.includes(':')) ?? '',
     numbers: numbersOf(config.nodes),
   });
   await Promise.all(

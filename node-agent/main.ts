@@ -151,7 +151,7 @@ async function run(
   }
   const connection = loadKubeconfig(kubeconfig);
   if (flags.rotateServerCertificates || !config.tlsCertFile) {
-    const hosts = [nodeName, config.nodeIp];
+    const hosts = [nodeName, ...config.nodeIp.split(',')];
     if (flags.rotateServerCertificates) await ensureFirstServingPair(certDir, { nodeName, clock });
     else await ensureOwnServingPair(certDir, { hosts, clock });
     config.tlsCertFile = config.tlsPrivateKeyFile = certificateFile(certDir, 'serving');

@@ -84,7 +84,7 @@ export async function runNetwork(
     {
       informers,
       nodeName: config.nodeName,
-      nodeIp: config.nodeIp,
+      nodeIp: config.nodeIp.split(',')[0] ?? '',
       podCidr,
       clusterCidr: config.clusterCidr ?? '10.244.0.0/16',
       serviceCidr: config.serviceCidr ?? '10.96.0.0/16',
@@ -109,7 +109,8 @@ export const RESOLV_CONF = '/etc/resolv.conf';
 function podCidrOf(informer: Informer<Node>, name: string, signal: AbortSignal): Promise<string> {
   return new Promise((resolve, reject) => {
     const stop = informer.onChange((change) => {
-      const cidr = change.object.spec?.podCIDR;
+      const { podCIDR, podCIDRs } = change.object.spec ?? {};
+      const cidr = podCIDRs?.join(',') || podCIDR;
       if (change.type === 'deleted' || change.object.metadata.name !== name || !cidr) return;
       queueMicrotask(() => stop());
       resolve(cidr);

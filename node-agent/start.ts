@@ -74,7 +74,7 @@ const AGENT_VERSION = 'v1.36.2+gantry';
 export type NodeAgentConfig = RuntimesConfig & {
   api: Api;
   nodeName: string;
-  /** First is the node's main address. */
+  /** One address, or one of each family: `192.0.2.1,2001:db8::1`; the first is the main one. */
   nodeIp: string;
   /** A CredentialProviderConfig and the folder of its programs. */
   imageCredentialProviders?: { configFile: string; binDir: string };
@@ -93,7 +93,7 @@ export type NodeAgentConfig = RuntimesConfig & {
   clusterDnsIp?: string;
   clusterDomain?: string;
   resolvConf?: string;
-  /** Instead of the range a controller gives to the node. */
+  /** Instead of the range (one per family, with a comma between) a controller gives to the node. */
   podCidr?: string;
   /** Names the bridge and the nftables table; default `gantry`. */
   networkName?: string;
@@ -213,7 +213,7 @@ export async function start(
     log,
     events,
     nodeName,
-    ips: [config.nodeIp],
+    ips: config.nodeIp.split(','),
     port: server.port,
     labels: config.labels ?? {},
     features: version.features,
@@ -381,7 +381,7 @@ async function makeServices(
   const capacity = readCapacity(rootDir, { reserved, maxPods, thresholds });
   const services: NodeServices = {
     nodeName,
-    host: { ips: [nodeIp], idPrefix: version.name },
+    host: { ips: nodeIp.split(','), idPrefix: version.name },
     allocatable: allocatableAmounts(capacity),
     memoryCapacityBytes: meminfo().totalBytes,
     podPidsLimit: config.podPidsLimit,

@@ -65,3 +65,17 @@ export function gatewayOf(podCidr: string): { address: string; prefix: number } 
   const { family, first, prefix } = parseCidr(podCidr);
   return { address: formatAddress({ family, value: first + 1n }), prefix };
 }
+
+/** The parts of `v4,v6` by their family; at most one of each. Throws for what is no network. */
+export function byFamily(networks: string): Partial<Record<Family, string>> {
+  const found: Partial<Record<Family, string>> = {};
+  for (const text of networks.split(',').filter(Boolean)) {
+    const family = text.includes('/') ? parseCidr(text).family : parseAddress(text)?.family;
+    if (family === undefined) throw new Error(`"${text}" is no IP address`);
+    if (found[family] !== undefined) throw new Error(`"${networks}" has two parts of ${family}`);
+    found[family] = text;
+  }
+  return found;
+}
+
+export const familyOf = (text: string): Family => (text.includes(':') ? 'IPv6' : 'IPv4');

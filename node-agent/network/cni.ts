@@ -4,8 +4,8 @@ import { join } from 'node:path';
 export type CniConfig = {
   /** The interface all pods of the node are attached to. */
   bridge: string;
-  /** This node's share of the pod network. */
-  podCidr: string;
+  /** This node's shares of the pod network, one per family. */
+  podCidrs: readonly string[];
   mtu: number;
   /** Where addresses in use are remembered. Another folder would give addresses out twice. */
   addressDir: string;
@@ -18,7 +18,7 @@ const FILE = '10-gantry.conflist';
  * the node's range. Neither masquerading nor host ports are the plugins' business (service-table.ts).
  * Source: CNI specification 1.0; documentation of the bridge and host-local plugins.
  */
-export function cniConflist({ bridge, podCidr, mtu, addressDir }: CniConfig): string {
+export function cniConflist({ bridge, podCidrs, mtu, addressDir }: CniConfig): string {
   const conflist = {
     cniVersion: '1.0.0',
     name: 'gantry',
@@ -31,7 +31,11 @@ export function cniConflist({ bridge, podCidr, mtu, addressDir }: CniConfig): st
         ipMasq: false,
         hairpinMode: true,
         mtu,
-        ipam: { type: 'host-local', dataDir: addressDir, ranges: [[{ subnet: podCidr }]] },
+        ipam: {
+          type: 'host-local',
+          dataDir: addressDir,
+          ranges: podCidrs.map((subnet) => [{ subnet }]),
+        },
       },
     ],
   };

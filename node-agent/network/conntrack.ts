@@ -42,8 +42,10 @@ function parseEntry(entry: string): { address: string; port: number } {
 
 /** Arguments of conntrack(8) that delete a stale flow. */
 export function deleteArguments({ address, port, target }: StaleFlow): string[] {
+  const isSix = address.includes(':') || target.includes(':');
   return [
     '--delete',
+    ...(isSix ? ['--family=ipv6'] : []),
     '--proto=udp',
     `--orig-port-dst=${port}`,
     ...(address === '' ? [] : [`--orig-dst=${address}`]),

@@ -37,6 +37,16 @@ export function healthPorts(
   return ports;
 }
 
+/** One answer for both families: a pod has an address of each, so the larger number counts. */
+export function joinHealthPorts(all: readonly Map<number, Health>[]): Map<number, Health> {
+  const joined = new Map<number, Health>();
+  for (const [port, health] of all.flatMap((one) => [...one])) {
+    const known = joined.get(port);
+    if (!known || known.localEndpoints < health.localEndpoints) joined.set(port, health);
+  }
+  return joined;
+}
+
 export type HealthServers = {
   /** Opens and closes ports, and changes what they say. */
   update(wanted: ReadonlyMap<number, Health>): void;
@@ -65,7 +75,8 @@ export function createHealthServers(log: Log): HealthServers {
       log.warn('cannot serve a health check port', { port, error: errorText(error) });
       if (servers.get(port) === server) servers.delete(port);
     });
-    server.listen(port, '0.0.0.0');
+    // Of both families, where the kernel has both.
+    server.listen(port);
     // Nobody waits for these when the agent ends.
     server.unref();
   }

@@ -18,7 +18,13 @@ test('every other node with a range and an address is a next hop', () => {
     node('without-range', [], '192.0.2.13'),
     node('six', ['10.244.4.0/24'], 'fd00::4'),
   ];
-  assert.deepEqual([...wantedRoutes(nodes, 'own')], [['10.244.1.0/24', '192.0.2.11']]);
+  const own = ['10.244.0.0/24'];
+  assert.deepEqual([...wantedRoutes(nodes, 'own', own)], [['10.244.1.0/24', '192.0.2.11']]);
+  const both = wantedRoutes(nodes, 'own', [...own, 'fd00:0:0:9::/64']);
+  // A node without an IPv6 address has its IPv6 range behind the other: the overlay carries it.
+  assert.deepEqual(both.get('fd00::/64'), '192.0.2.11');
+  const six = node('b', ['fd00:0:0:1::/64'], 'fd00:1::b');
+  assert.equal(wantedRoutes([six], 'own', ['fd00:0:0:9::/64']).get('fd00:0:0:1::/64'), 'fd00:1::b');
 });
 
 test('only what differs is changed, and what is gone is removed first', () => {

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
 import type { Node } from '#api/types.ts';
+import { familyOf } from './addresses.ts';
 import {
   deviceCommands,
   firstOf,
@@ -9,7 +10,7 @@ import {
   type LinkRoute,
   neighbourCommands,
   overlayDevice,
-  type OverlayNode,
+  type OverlayEnd,
 } from './overlay.ts';
 
 const run = promisify(execFile);
@@ -29,15 +30,27 @@ export function metricOf(name: string): string {
 /** Pod range of another node → address of that node. */
 export type Routes = ReadonlyMap<string, string>;
 
-/** How to reach the pods of all other nodes that have a range and an address. */
-export function wantedRoutes(nodes: readonly Node[], ownName: string): Map<string, string> {
+/**
+ * How to reach the pods of all other nodes that have a range and an address. Where a node has no
+ * address of a range's family, the other one stands there: the overlay carries both.
+ */
+export function wantedRoutes(
+  nodes: readonly Node[],
+  ownName: string,
+  ownRanges: readonly string[],
+): Map<string, string> {
+  const families = new Set(ownRanges.map(familyOf));
   const routes = new Map<string, string>();
   for (const { metadata, spec, status } of nodes) {
-    const via = status?.addresses?.find(
-      ({ type, address }) => type === 'InternalIP' && !address.includes(':'),
-    )?.address;
-    const range = (spec?.podCIDRs ?? [spec?.podCIDR]).find((cidr) => cidr && !cidr.includes(':'));
-    if (metadata.name !== ownName && via && range) routes.set(range, via);
+    if (metadata.name === ownName) continue;
+    const internal = (status?.addresses ?? []).filter(({ type }) => type === 'InternalIP');
+    const addresses = internal.map(({ address }) => address);
+    for (const range of spec?.podCIDRs ?? [spec?.podCIDR]) {
+      if (!range || !families.has(familyOf(range))) continue;
+      const same = addresses.find((address) => familyOf(address) === familyOf(range));
+      const via = same ?? addresses.find((address) => familyOf(address) === 'IPv4');
+      if (via) routes.set(range, via);
+    }
   }
   return routes;
 }
@@ -69,7 +82,7 @@ export function routeChanges(
 export type RoutesConfig = {
   /** Of the network. */
   name: string;
-  own: OverlayNode & { clusterCidr: string; mtu: number };
+  own: OverlayEnd & { clusterCidr: string; mtu: number };
   /** Before the programs' names; for example nsenter and its arguments. */
   prefix?: readonly string[];
 };
@@ -81,11 +94,11 @@ export type RoutesConfig = {
  */
 export async function applyRoutes(config: RoutesConfig, wanted: Routes): Promise<number> {
   const { name, prefix = [] } = config;
-  const attached = await list<LinkRoute>(prefix, ['route', 'show', 'scope', 'link']);
+  const attached = await attachedNetworks(prefix, [...wanted.values()]);
   const hops = new Map<string, Hop>();
   const commands: string[][] = [];
   for (const [podCidr, nodeIp] of wanted) {
-    if (isNeighbour(nodeIp, attached)) {
+    if (familyOf(nodeIp) === familyOf(podCidr) && isNeighbour(nodeIp, attached)) {
       hops.set(podCidr, { via: nodeIp });
       continue;
     }
@@ -108,6 +121,19 @@ export async function applyRoutes(config: RoutesConfig, wanted: Routes): Promise
   return changes.length;
 }
 
+/** Networks this machine has an interface in, of the families that next hops have. */
+async function attachedNetworks(
+  prefix: readonly string[],
+  hops: readonly string[],
+): Promise<LinkRoute[]> {
+  const four = await list<LinkRoute>(prefix, ['route', 'show', 'scope', 'link']);
+  if (!hops.some((hop) => familyOf(hop) === 'IPv6')) return four;
+  // Routes of IPv6 have no scope: those without a gateway lead to neighbours.
+  type Route = LinkRoute & { gateway?: string; dev?: string };
+  const six = await list<Route>(prefix, ['-6', 'route', 'show', 'table', 'main']);
+  return [...four, ...six.filter(({ gateway, dev }) => !gateway && dev !== 'lo')];
+}
+
 /** Takes away the routes of a network, and its overlay. Idempotent. */
 export async function removeRoutes(name: string): Promise<void> {
   const metric = metricOf(name);
@@ -121,7 +147,11 @@ export async function removeRoutes(name: string): Promise<void> {
 /** The routes that we wrote for this network, as the kernel has them now. */
 async function currentRoutes(prefix: readonly string[], metric: string): Promise<Map<string, Hop>> {
   type Route = { dst: string; gateway?: string; dev?: string; metric?: number };
-  const routes = await list<Route>(prefix, ['route', 'show', 'proto', PROTOCOL]);
+  const shown = ['route', 'show', 'proto', PROTOCOL];
+  const four = await list<Route>(prefix, shown);
+  // A kernel without IPv6 has none of its routes.
+  const six = await list<Route>(prefix, ['-6', ...shown]).catch(() => []);
+  const routes = [...four, ...six];
   const ours = routes.filter((route) => `${route.metric}` === metric);
   return new Map(
     ours.map(({ dst, gateway = '', dev }) => [dst, { via: gateway, ...(dev && { device: dev }) }]),

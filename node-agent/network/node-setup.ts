@@ -1,15 +1,21 @@
 import { execFile } from 'node:child_process';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { promisify } from 'node:util';
 import { errorText, type Log } from '#base/log.ts';
-import { gatewayOf, parseAddress } from './addresses.ts';
+import { familyOf, gatewayOf, parseAddress } from './addresses.ts';
 
 const run = promisify(execFile);
 const DEFAULT_MTU = 1500;
 const WITH_TIMEOUT = { timeout: 10_000 };
 
-export type NodeNetwork = { bridge: string; podCidr: string; serviceCidr: string; mtu: number };
+/** `podCidrs` and `serviceCidrs` have one network per family, IPv4 or the only one first. */
+export type NodeNetwork = {
+  bridge: string;
+  podCidrs: readonly string[];
+  serviceCidrs: readonly string[];
+  mtu: number;
+};
 
 /**
  * Prepares the node: kernel settings, the pods' bridge with the gateway's address, and a route
@@ -17,32 +23,57 @@ export type NodeNetwork = { bridge: string; podCidr: string; serviceCidr: string
  * it). Idempotent. Throws an Error that names the setting or command that failed.
  */
 export async function prepareNode(network: NodeNetwork, log: Log): Promise<void> {
-  const { bridge, podCidr, serviceCidr, mtu } = network;
-  const gateway = gatewayOf(podCidr);
+  const { bridge, podCidrs, serviceCidrs, mtu } = network;
+  const gateways = podCidrs.map(gatewayOf);
   if (!hasInterface(bridge)) {
     // An address given here is kept; else the bridge takes its lowest port's, which changes.
-    const address = bridgeMac(gateway.address);
+    const address = bridgeMac(gateways[0]?.address ?? '');
     await ip('link', 'add', bridge, 'address', address, 'mtu', `${mtu}`, 'type', 'bridge');
   }
-  await setAddress(bridge, `${gateway.address}/${gateway.prefix}`);
+  const hasSix = gateways.some(({ address }) => familyOf(address) === 'IPv6');
+  if (hasSix) setSysctl(`net/ipv6/conf/${bridge}/disable_ipv6`, '0');
+  await setAddresses(
+    bridge,
+    gateways.map(({ address, prefix }) => `${address}/${prefix}`),
+  );
   await ip('link', 'set', bridge, 'up');
-  await ip('route', 'replace', serviceCidr, 'dev', bridge);
+  for (const range of serviceCidrs) await ip('route', 'replace', range, 'dev', bridge);
 
   setSysctl('net/ipv4/ip_forward', '1');
+  if (hasSix) forwardSix();
   // Node ports on 127.0.0.1; the table's guard keeps pods away from the node's loopback.
   setSysctl(`net/ipv4/conf/${bridge}/route_localnet`, '1');
-  await filterBridgedPackets(log);
+  await filterBridgedPackets(log, hasSix ? ['iptables', 'ip6tables'] : ['iptables']);
   await acceptForwarding(bridge, log);
 }
 
-/** The bridge has this address alone; one of an earlier range would answer for strangers. */
-async function setAddress(bridge: string, wanted: string): Promise<void> {
-  type Link = { addr_info: { family: string; local: string; prefixlen: number }[] };
-  await ip('addr', 'replace', wanted, 'dev', bridge);
-  const [link] = JSON.parse(await ip('-j', 'addr', 'show', 'dev', bridge)) as Link[];
-  for (const { family, local, prefixlen } of link?.addr_info ?? []) {
+/** A machine that forwards ignores its router's announcements, unless told to go on listening. */
+function forwardSix(): void {
+  const settings = '/proc/sys/net/ipv6/conf';
+  if (!existsSync(settings))
+    throw new Error('the kernel has no IPv6, which --cluster-cidr asks for; give IPv4 ranges only');
+  for (const name of readdirSync(settings)) {
+    const file = `net/ipv6/conf/${name}/accept_ra`;
+    if (readSysctl(file) === '1') setSysctl(file, '2');
+  }
+  setSysctl('net/ipv6/conf/all/forwarding', '1');
+}
+
+/** The bridge has these addresses alone; one of an earlier range would answer for strangers. */
+async function setAddresses(bridge: string, wanted: readonly string[]): Promise<void> {
+  type Info = { family: string; local: string; prefixlen: number; scope: string };
+  for (const address of wanted) {
+    // Nobody else can have the gateway's address: it is usable at once.
+    const flags = familyOf(address) === 'IPv6' ? ['nodad'] : [];
+    await ip('addr', 'replace', address, 'dev', bridge, ...flags);
+  }
+  const links = JSON.parse(await ip('-j', 'addr', 'show', 'dev', bridge)) as {
+    addr_info: Info[];
+  }[];
+  for (const { local, prefixlen, scope } of links[0]?.addr_info ?? []) {
     const address = `${local}/${prefixlen}`;
-    if (family === 'inet' && address !== wanted) await ip('addr', 'delete', address, 'dev', bridge);
+    if (scope !== 'link' && !wanted.includes(address))
+      await ip('addr', 'delete', address, 'dev', bridge);
   }
 }
 
@@ -74,17 +105,19 @@ function forwardRules(bridge: string): string[][] {
 }
 
 /** Replies between two pods of one bridge must pass the translation they came through. */
-async function filterBridgedPackets(log: Log): Promise<void> {
-  const setting = 'net/bridge/bridge-nf-call-iptables';
-  if (!existsSync(`/proc/sys/${setting}`))
-    await run('modprobe', ['br_netfilter'], WITH_TIMEOUT).catch((error: unknown) =>
-      log.debug('modprobe br_netfilter failed', { error: errorText(error) }),
-    );
-  if (existsSync(`/proc/sys/${setting}`)) setSysctl(setting, '1');
-  else
-    log.warn('the kernel has no br_netfilter: a Service reaches pods on other nodes only', {
-      fix: 'load the module br_netfilter',
-    });
+async function filterBridgedPackets(log: Log, tables: readonly string[]): Promise<void> {
+  for (const table of tables) {
+    const setting = `net/bridge/bridge-nf-call-${table}`;
+    if (!existsSync(`/proc/sys/${setting}`))
+      await run('modprobe', ['br_netfilter'], WITH_TIMEOUT).catch((error: unknown) =>
+        log.debug('modprobe br_netfilter failed', { error: errorText(error) }),
+      );
+    if (existsSync(`/proc/sys/${setting}`)) setSysctl(setting, '1');
+    else
+      log.warn('the kernel has no br_netfilter: a Service reaches pods on other nodes only', {
+        fix: 'load the module br_netfilter',
+      });
+  }
 }
 
 /**
@@ -121,6 +154,14 @@ function bridgeMac(gateway: string): string {
   const value = (parseAddress(gateway)?.value ?? 0n) & 0xffffffffn;
   const bytes = [0x0a, 0x58, ...[24n, 16n, 8n, 0n].map((shift) => Number((value >> shift) & 255n))];
   return bytes.map((byte) => byte.toString(16).padStart(2, '0')).join(':');
+}
+
+function readSysctl(name: string): string | undefined {
+  try {
+    return readFileSync(`/proc/sys/${name}`, 'utf8').trim();
+  } catch {
+    return undefined; // an interface that has just gone
+  }
 }
 
 function setSysctl(name: string, value: string): void {

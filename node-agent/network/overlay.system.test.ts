@@ -23,7 +23,9 @@ const NODES = {
 type Name = keyof typeof NODES;
 
 function config(name: Name): RoutesConfig {
-  const own = { ...NODES[name], clusterCidr: '10.244.0.0/16', mtu: 1500 };
+  const { podCidr, nodeIp } = NODES[name];
+  const podCidrs = [podCidr];
+  const own = { podCidrs, nodeIp, clusterCidr: '10.244.0.0/16', mtu: 1500 };
   const prefix = ['nsenter', `--net=/run/netns/${id}-${name}`];
   return { name: 'gtest', own, prefix };
 }

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { cidrContains, formatAddress, parseAddress, parseCidr } from './addresses.ts';
+import { cidrContains, familyOf, formatAddress, parseAddress, parseCidr } from './addresses.ts';
 
 /**
  * The way to pods of nodes that are not in the same network segment: packets travel inside UDP
@@ -7,6 +7,9 @@ import { cidrContains, formatAddress, parseAddress, parseCidr } from './addresse
  * know of another follows from its address and its pod range.
  */
 export type OverlayNode = { podCidr: string; nodeIp: string };
+
+/** A whole node: all its pod ranges are behind one outer address. */
+export type OverlayEnd = { podCidrs: readonly string[]; nodeIp: string };
 
 /** Bytes that the outer headers cost. */
 const OVERHEAD = 50;
@@ -23,7 +26,8 @@ export type LinkRoute = { dst: string };
 export function isNeighbour(address: string, attached: readonly LinkRoute[]): boolean {
   return attached.some(({ dst }) => {
     if (dst === 'default') return false;
-    return cidrContains(parseCidr(dst.includes('/') ? dst : `${dst}/32`), address);
+    const whole = familyOf(dst) === 'IPv6' ? 128 : 32;
+    return cidrContains(parseCidr(dst.includes('/') ? dst : `${dst}/${whole}`), address);
   });
 }
 
@@ -35,14 +39,17 @@ export function overlayId(clusterCidr: string): number {
 /** Arguments for ip(8) that make the device of the node itself. */
 export function deviceCommands(
   name: string,
-  own: OverlayNode & { clusterCidr: string; mtu: number },
+  own: OverlayEnd & { clusterCidr: string; mtu: number },
 ): string[][] {
   const device = overlayDevice(name);
   const link = ['address', macOf(own.nodeIp), 'mtu', `${own.mtu - OVERHEAD}`];
   const vxlan = ['id', `${overlayId(own.clusterCidr)}`, 'dstport', `${PORT}`, 'local', own.nodeIp];
   return [
     ['link', 'add', device, ...link, 'type', 'vxlan', ...vxlan, 'nolearning'],
-    ['addr', 'replace', `${firstOf(own.podCidr)}/32`, 'dev', device],
+    ...own.podCidrs.map((podCidr) => {
+      const [bits, flags] = familyOf(podCidr) === 'IPv6' ? [128, ['nodad']] : [32, []];
+      return ['addr', 'replace', `${firstOf(podCidr)}/${bits}`, 'dev', device, ...flags];
+    }),
     ['link', 'set', device, 'up'],
   ];
 }

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { randomInt, seededRandom } from '#base/random.ts';
 import type { Endpoint, EndpointSlice, Pod, Service } from '#api/types.ts';
 import { cniConflist } from './cni.ts';
 import { deleteArguments, staleFlows } from './conntrack.ts';
 import { hostPortsOf } from './host-ports.ts';
-import { serviceRules } from './service-rules.ts';
+import { serviceRules, type ServiceRulesCache } from './service-rules.ts';
 import type { NodeFacts } from './service-table.ts';
 
 const node: NodeFacts = {
@@ -235,13 +236,92 @@ test('UDP flows are forgotten when their target goes, or when a first one comes'
   ]);
 });
 
+test('with and without what is remembered, the rules are the same', () => {
+  const random = seededRandom(7);
+  const pick = (bound: number): number => randomInt(random, bound);
+  const make = (i: number): Service =>
+    ({
+      metadata: { namespace: 'd', name: `s${i}` },
+      spec: {
+        clusterIP: `10.96.0.${1 + i}`,
+        // Some share an external address: the first keeps it.
+        externalIPs: pick(2) ? ['192.0.2.1'] : [],
+        internalTrafficPolicy: pick(4) ? 'Cluster' : 'Local',
+        sessionAffinity: pick(4) ? 'None' : 'ClientIP',
+        ports: [
+          { port: 80, protocol: pick(2) ? 'TCP' : 'UDP', ...(pick(2) && { nodePort: 30_000 + i }) },
+        ],
+      },
+    }) as Service;
+  const sliceOf = (i: number): EndpointSlice => ({
+    metadata: {
+      namespace: 'd',
+      name: `s${i}-a`,
+      labels: { 'kubernetes.io/service-name': `s${i}` },
+    },
+    addressType: 'IPv4',
+    ports: [
+      { name: '', port: 8080, protocol: 'TCP' },
+      { name: '', port: 8080, protocol: 'UDP' },
+    ],
+    endpoints: Array.from({ length: pick(4) }, (_, k) => ({
+      addresses: [`10.244.${k}.${1 + pick(200)}`],
+      nodeName: `n${k}`,
+      conditions: { ready: pick(5) > 0 },
+    })),
+  });
+  const cache: ServiceRulesCache = new WeakMap();
+  const services = Array.from({ length: 20 }, (_, i) => make(i));
+  const slices = services.map((_, i) => sliceOf(i));
+  for (let round = 0; round < 200; round++) {
+    const changed = pick(20);
+    if (pick(2)) services[changed] = make(changed);
+    else slices[changed] = sliceOf(changed);
+    const zone = pick(10) ? '' : 'z';
+    const input = { node: { ...node, zone }, services, slices: [...slices], hostPorts: [] };
+    assert.deepEqual(serviceRules(input, cache), serviceRules(input));
+  }
+});
+
+test('flows of IPv6 are looked for in its own table', () => {
+  const flow = { address: 'fd00:10:96::1', port: 53, target: '' };
+  assert.deepEqual(deleteArguments(flow).slice(1, 2), ['--family=ipv6']);
+});
+
+test('host ports go to the pod in the family that is asked for', () => {
+  const port = (hostIP?: string) => ({
+    hostPort: 80,
+    containerPort: 8080,
+    ...(hostIP && { hostIP }),
+  });
+  const pod = (hostIP?: string, ips = ['10.244.0.5', 'fd00::5']): Pod => ({
+    metadata: { name: 'p' },
+    spec: { containers: [{ name: 'c', ports: [port(hostIP)] }] },
+    status: { podIP: ips[0] ?? '', podIPs: ips.map((ip) => ({ ip })) },
+  });
+  const targets = (of: Pod, family: 'IPv4' | 'IPv6') =>
+    hostPortsOf([of], family).map(({ hostIp, target }) => `${hostIp}>${target.address}`);
+  assert.deepEqual(targets(pod(), 'IPv4'), ['>10.244.0.5']);
+  assert.deepEqual(targets(pod(), 'IPv6'), ['>fd00::5']);
+  assert.deepEqual(targets(pod('127.0.0.1'), 'IPv4'), ['127.0.0.1>10.244.0.5']);
+  assert.deepEqual(targets(pod('127.0.0.1'), 'IPv6'), []);
+  assert.deepEqual(targets(pod('fd00:1::1'), 'IPv4'), []);
+  assert.deepEqual(targets(pod('fd00:1::1'), 'IPv6'), ['fd00:1::1>fd00::5']);
+  assert.deepEqual(targets(pod(undefined, ['10.244.0.5']), 'IPv6'), []);
+});
+
 test('the CNI configuration names bridge, range and where addresses are kept', () => {
-  const config = { bridge: 'b0', podCidr: '10.1.0.0/24', mtu: 1400, addressDir: '/d' };
+  const config = {
+    bridge: 'b0',
+    podCidrs: ['10.1.0.0/24', 'fd00:1::/64'],
+    mtu: 1400,
+    addressDir: '/d',
+  };
   const { plugins } = JSON.parse(cniConflist(config)) as { plugins: Record<string, unknown>[] };
   assert.deepEqual(plugins[0]?.ipam, {
     type: 'host-local',
     dataDir: '/d',
-    ranges: [[{ subnet: '10.1.0.0/24' }]],
+    ranges: [[{ subnet: '10.1.0.0/24' }], [{ subnet: 'fd00:1::/64' }]],
   });
   assert.deepEqual([plugins[0]?.bridge, plugins[0]?.mtu, plugins[0]?.ipMasq], ['b0', 1400, false]);
 });

@@ -32,13 +32,26 @@ const DEFAULT_AFFINITY_SECONDS = 10_800;
 const MAX_NAME = 120;
 
 /**
+ * The rules that Services had the last time, one cache per node and family: objects are never changed
+ * in place, so the same Service with the same slices has the same rules.
+ */
+export type ServiceRulesCache = WeakMap<
+  Service,
+  { of: string; slices: readonly EndpointSlice[]; rules: Ruleset }
+>;
+
+/**
  * The rules of one node for all Services: the whole of what a service proxy decides. Headless
  * and ExternalName Services have none (DNS answers for them).
  *
  * Source: Service API (virtual IPs, traffic policies, session affinity).
  */
-export function serviceRules(input: ServiceRulesInput): Ruleset {
+export function serviceRules(
+  input: ServiceRulesInput,
+  cache: ServiceRulesCache = new WeakMap(),
+): Ruleset {
   const { services, slices, hostPorts, node } = input;
+  const of = JSON.stringify(node);
   const byService = new Map<string, EndpointSlice[]>();
   for (const slice of slices) {
     const key = `${slice.metadata.namespace}/${slice.metadata.labels?.[SERVICE_NAME_LABEL]}`;
@@ -51,7 +64,13 @@ export function serviceRules(input: ServiceRulesInput): Ruleset {
   for (const service of services) {
     if (service.metadata.labels?.[PROXY_NAME_LABEL] !== undefined) continue;
     const own = byService.get(`${service.metadata.namespace}/${service.metadata.name}`) ?? [];
-    addService(rules, service, own, node);
+    let known = cache.get(service);
+    if (known?.of !== of || !sameObjects(known.slices, own)) {
+      known = { of, slices: own, rules: emptyRuleset() };
+      addService(known.rules, service, own, node);
+      cache.set(service, known);
+    }
+    addAll(rules, known.rules);
   }
   addDns(rules, node);
   for (const slice of slices) addHairpins(rules, slice, node);
@@ -63,6 +82,17 @@ export function serviceRules(input: ServiceRulesInput): Ruleset {
     add('hairpin', `${target.address} . ${target.address}`, '');
   }
   return rules;
+}
+
+const sameObjects = (a: readonly object[], b: readonly object[]): boolean =>
+  a.length === b.length && a.every((one, index) => one === b[index]);
+
+function addAll(rules: Ruleset, { chains, elements, sets, datagrams }: Ruleset): void {
+  const add = elementAdder(rules);
+  for (const [name, chain] of chains) rules.chains.set(name, chain);
+  for (const [map, entries] of elements) for (const [key, value] of entries) add(map, key, value);
+  for (const [name, declaration] of sets) rules.sets.set(name, declaration);
+  for (const [entry, targets] of datagrams) rules.datagrams.set(entry, targets);
 }
 
 function elementAdder(rules: Ruleset): (map: string, key: string, value: string) => void {

@@ -7,22 +7,22 @@ import type { Pod } from '#api/types.ts';
 import type { Informer } from '#client/informer.ts';
 import type { Informers } from '#client/informer-factory.ts';
 import { endpointSlices, nodes, pods, services } from '#client/resources.ts';
-import { gatewayOf } from './addresses.ts';
+import { byFamily, type Family, familyOf, gatewayOf } from './addresses.ts';
 import { writeCniConfig } from './cni.ts';
 import { forgetFlows, staleFlows } from './conntrack.ts';
 import { createForwarder } from './dns/forward.ts';
 import { type DnsServerOptions, startDnsServer } from './dns/server.ts';
 import { informerView } from './dns/view.ts';
-import { createHealthServers, healthPorts } from './health-ports.ts';
-import { hostPortsOf } from './host-ports.ts';
+import { createHealthServers, healthPorts, joinHealthPorts } from './health-ports.ts';
+import { hostPortsOf, wantsHostPorts } from './host-ports.ts';
 import { createNftWriter, type NftWriter, removeTable } from './nft-writer.ts';
 import { applyRoutes, removeRoutes, type RoutesConfig, wantedRoutes } from './node-routes.ts';
 import { mtuOf, prepareNode, removeBridge } from './node-setup.ts';
 import { policyRules } from './policy-rules.ts';
 import { watchPolicies } from './policy-watch.ts';
-import { joinRulesets } from './ruleset.ts';
-import { serviceRules } from './service-rules.ts';
-import { type NodeFacts, tableSkeleton } from './service-table.ts';
+import { joinRulesets, type TableName } from './ruleset.ts';
+import { serviceRules, type ServiceRulesCache } from './service-rules.ts';
+import { familyWords, type NodeFacts, tableSkeleton } from './service-table.ts';
 
 /** Changes that come together are written together: a rolling update comes in bursts. */
 const GATHER_MS = 10;
@@ -37,6 +37,7 @@ export type NetworkConfig = {
   informers: Informers;
   nodeName: string;
   nodeIp: string;
+  /** This and the two below: one network, or one per family: `10.244.0.0/24,fd00:10:244::/64`. */
   podCidr: string;
   clusterCidr: string;
   serviceCidr: string;
@@ -65,37 +66,35 @@ export async function startNetwork(
     clock = systemClock,
   }: { signal: AbortSignal; log?: Log; clock?: Clock },
 ): Promise<Running & { ready: Promise<void> }> {
-  const { informers, nodeName, podCidr, clusterCidr, serviceCidr, name = DEFAULT_NAME } = config;
+  const { informers, nodeName, clusterCidr, serviceCidr, name = DEFAULT_NAME } = config;
   const bridge = `${name}0`;
-  const gateway = gatewayOf(podCidr).address;
+  const podCidrs = config.podCidr.split(',');
+  const serviceCidrs = serviceCidr.split(',');
+  const gateway = gatewayOf(podCidrs[0] ?? '').address;
   const mtu = await mtuOf(config.nodeIp);
-  await prepareNode({ bridge, podCidr, serviceCidr, mtu }, log);
+  await prepareNode({ bridge, podCidrs, serviceCidrs, mtu }, log);
   const addressDir = join(config.rootDir, 'pod-addresses');
-  writeCniConfig(config.cniConfDir, { bridge, podCidr, mtu, addressDir });
+  writeCniConfig(config.cniConfDir, { bridge, podCidrs, mtu, addressDir });
 
   const ownAddresses = [config.clusterDnsIp, gateway];
   const resolvConf = config.upstreamResolvConf;
   const forwarder = createForwarder({ resolvConf, ownAddresses, clock });
-  const ownNetworks = [clusterCidr, serviceCidr];
+  const ownNetworks = [...clusterCidr.split(','), ...serviceCidrs];
   const view = informerView(informers, { domain: config.clusterDomain, ownNetworks });
   const dns = await startDns({ view, forwarder, address: gateway }, { signal, log });
 
-  const node: NodeFacts = {
-    nodeName,
-    zone: '', // follows the Node object
-    family: 'IPv4',
-    clusterCidr,
-    podCidr,
-    serviceCidr,
-    bridge,
-    dns: { clusterIp: config.clusterDnsIp, address: gateway, port: dns.port },
-  };
-  const skeleton = tableSkeleton(node);
-  const writer = createNftWriter({ table: tableOf(name), skeleton, command: ['nft'], log });
+  const where = { clusterIp: config.clusterDnsIp, address: gateway, port: dns.port };
+  const families = nodeFacts(config, { bridge, dns: where }).map((node): FamilyRules => {
+    const skeleton = tableSkeleton(node);
+    const table = tableOf(name, node.family);
+    const writer = createNftWriter({ table, skeleton, command: ['nft'], log });
+    return { node, writer, cache: new WeakMap() };
+  });
   const ready = Promise.withResolvers<void>();
   ready.promise.catch(() => {});
-  const way = { name, own: { podCidr, nodeIp: config.nodeIp, clusterCidr, mtu } };
-  const context: Context = { way, informers, node, writer, log, clock, onReady: ready.resolve };
+  const way = { name, own: { podCidrs, nodeIp: config.nodeIp, clusterCidr, mtu } };
+  const around = { informers, nodeName, log, clock };
+  const context: Context = { ...around, way, families, onReady: ready.resolve };
   const running = runTogether(signal, [
     (until) => keepRules(context, until),
     (until) => keepTable(context, until),
@@ -125,24 +124,55 @@ async function startDns(
   }
 }
 
+/** What the rules of each family depend on: those of which the node has pods. */
+function nodeFacts(
+  { nodeName, podCidr, clusterCidr, serviceCidr }: NetworkConfig,
+  { bridge, dns }: { bridge: string; dns: NonNullable<NodeFacts['dns']> },
+): NodeFacts[] {
+  const [pods, clusters, services] = [podCidr, clusterCidr, serviceCidr].map(byFamily);
+  return podCidr.split(',').map((own) => {
+    const family = familyOf(own);
+    const cluster = clusters?.[family];
+    const ofServices = services?.[family];
+    if (!cluster || !ofServices) {
+      const flag = cluster ? '--service-cidr' : '--cluster-cidr';
+      throw new Error(`this node has pods of ${family} (${own}), and ${flag} has no such network`);
+    }
+    return {
+      nodeName,
+      zone: '', // follows the Node object
+      family,
+      clusterCidr: cluster,
+      podCidr: pods?.[family] ?? own,
+      serviceCidr: ofServices,
+      bridge,
+      ...(family === familyOf(dns.address) ? { dns } : {}),
+    };
+  });
+}
+
 /** Takes away what `startNetwork` put into the kernel. For a clean stop; idempotent. */
 export async function removeNetwork(name: string = DEFAULT_NAME): Promise<void> {
-  await removeTable(['nft'], tableOf(name));
+  for (const family of ['IPv4', 'IPv6'] as const) await removeTable(['nft'], tableOf(name, family));
   await removeRoutes(name);
   await removeBridge(`${name}0`);
 }
 
-function tableOf(name: string): { family: 'ip'; name: string } {
-  return { family: 'ip', name };
-}
+const tableOf = (name: string, family: Family): TableName => ({
+  family: familyWords(family).ip,
+  name,
+});
+
+/** The table of one family. */
+type FamilyRules = { node: NodeFacts; writer: NftWriter; cache: ServiceRulesCache };
 
 type Context = {
   way: RoutesConfig;
   /** Last written. */
   routes?: ReadonlyMap<string, string>;
   informers: Informers;
-  node: NodeFacts;
-  writer: NftWriter;
+  nodeName: string;
+  families: readonly FamilyRules[];
   log: Log;
   clock: Clock;
   onReady: () => void;
@@ -150,27 +180,25 @@ type Context = {
 
 /** Writes the rules after every change, until `signal`. */
 async function keepRules(context: Context, signal: AbortSignal): Promise<void> {
-  const { informers, node, writer, log, clock } = context;
+  const { informers, nodeName, families, log, clock } = context;
   const serviceInformer = informers.of(services);
   const sliceInformer = informers.of(endpointSlices);
   const podInformer: Informer<Pod> = informers.of(pods, {
-    fieldSelector: `spec.nodeName=${node.nodeName}`,
+    fieldSelector: `spec.nodeName=${nodeName}`,
   });
   const changes = changeSignal(signal);
   serviceInformer.onChange(changes.notify);
   sliceInformer.onChange(changes.notify);
   podInformer.onChange((change) => {
-    const before = change.type === 'updated' ? hostPortsOf([change.old]) : [];
-    if (hostPortsOf([change.object]).length + before.length > 0) changes.notify();
+    const before = change.type === 'updated' && wantsHostPorts(change.old);
+    if (before || wantsHostPorts(change.object)) changes.notify();
   });
-  let written = node;
   const nodeInformer = informers.of(nodes);
-  const facts = (): NodeFacts => ({
-    ...node,
-    zone: nodeInformer.get({ name: node.nodeName })?.metadata.labels?.[ZONE_LABEL] ?? '',
-  });
+  const zoneNow = (): string =>
+    nodeInformer.get({ name: nodeName })?.metadata.labels?.[ZONE_LABEL] ?? '';
+  let zone = '';
   nodeInformer.onChange(({ object: { metadata } }) => {
-    if (metadata.name === node.nodeName && facts().zone !== written.zone) changes.notify();
+    if (metadata.name === nodeName && zoneNow() !== zone) changes.notify();
   });
   const policies = watchPolicies(informers, changes.notify);
   const known = [serviceInformer.synced(), sliceInformer.synced(), podInformer.synced()];
@@ -179,19 +207,24 @@ async function keepRules(context: Context, signal: AbortSignal): Promise<void> {
   signal.addEventListener('abort', () => healthServers.close(), { once: true });
   for (let failures = 0; !signal.aborted; ) {
     changes.reset();
-    written = facts();
-    const ofServices = serviceRules({
-      node: written,
-      services: serviceInformer.list(),
-      slices: sliceInformer.list(),
-      hostPorts: hostPortsOf(podInformer.list()),
-    });
-    const rules = joinRulesets(ofServices, policyRules({ node, ...policies.objects() }));
+    zone = zoneNow();
     try {
-      const { commands, whole, before } = await writer.apply(rules);
-      if (!whole) await forgetFlows(staleFlows(before, rules), log);
-      if (commands > 0) log.debug('wrote rules', { commands, whole });
-      healthServers.update(healthPorts(serviceInformer.list(), sliceInformer.list(), node));
+      for (const { node, writer, cache } of families) {
+        const input = {
+          node: { ...node, zone },
+          services: serviceInformer.list(),
+          slices: sliceInformer.list(),
+          hostPorts: hostPortsOf(podInformer.list(), node.family),
+        };
+        const ofServices = serviceRules(input, cache);
+        const rules = joinRulesets(ofServices, policyRules({ node, ...policies.objects() }));
+        const { commands, whole, before } = await writer.apply(rules);
+        if (!whole) await forgetFlows(staleFlows(before, rules), log);
+        if (commands > 0) log.debug('wrote rules', { family: node.family, commands, whole });
+      }
+      const slices = sliceInformer.list();
+      const servers = families.map(({ node }) => healthPorts(serviceInformer.list(), slices, node));
+      healthServers.update(joinHealthPorts(servers));
       failures = 0;
       context.onReady();
     } catch (error) {
@@ -210,11 +243,11 @@ async function keepRules(context: Context, signal: AbortSignal): Promise<void> {
 
 /** Puts back the table and the routes when somebody flushed those of the whole machine. */
 async function keepTable(context: Context, signal: AbortSignal): Promise<void> {
-  const { writer, log, clock } = context;
+  const { families, log, clock } = context;
   while (!signal.aborted) {
     await clock.sleep(VERIFY_MS, { signal });
     try {
-      await writer.verify();
+      for (const { writer } of families) await writer.verify();
       if (context.routes) await applyRoutes(context.way, context.routes);
     } catch (error) {
       log.error('cannot restore rules or routes', { error: errorText(error) });
@@ -224,7 +257,7 @@ async function keepTable(context: Context, signal: AbortSignal): Promise<void> {
 
 /** Routes to the pods of the other nodes. */
 async function keepRoutes(context: Context, signal: AbortSignal): Promise<void> {
-  const { way, informers, node, log, clock } = context;
+  const { way, informers, nodeName, log, clock } = context;
   const nodeInformer = informers.of(nodes);
   const changes = changeSignal(signal);
   nodeInformer.onChange(changes.notify);
@@ -232,7 +265,7 @@ async function keepRoutes(context: Context, signal: AbortSignal): Promise<void> 
   let written: string | undefined;
   for (let failures = 0; !signal.aborted; ) {
     changes.reset();
-    const wanted = wantedRoutes(nodeInformer.list(), node.nodeName);
+    const wanted = wantedRoutes(nodeInformer.list(), nodeName, way.own.podCidrs);
     const text = JSON.stringify([...wanted].sort(([a], [b]) => (a < b ? -1 : 1)));
     try {
       // Nodes change at every heartbeat, their addresses hardly ever.
