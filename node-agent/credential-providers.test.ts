@@ -93,8 +93,9 @@ test('a provider that fails does not stop the pull', async () => {
 
 test('what is wrong with a configuration is told with its place', () => {
   program('there', '{}');
-  const fails = (fields: object, what: RegExp): void =>
-    void assert.throws(() => readProviders(config(provider('there', fields)), dir), what);
+  const fails = (fields: object, what: RegExp): void => {
+    assert.throws(() => readProviders(config(provider('there', fields)), dir), what);
+  };
   fails({ name: 'absent' }, /config.yaml: providers\[0\].name: there is no program .*absent/);
   fails({ name: '' }, /providers\[0\].name/);
   fails({ matchImages: [] }, /providers\[0\].matchImages: at least one/);

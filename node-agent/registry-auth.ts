@@ -59,10 +59,13 @@ export function matchesImage(place: string, image: string): boolean {
     registryOf(image) === 'docker.io' ? `docker.io/${image.replace(/^docker\.io\//, '')}` : image;
   const [host = '', ...path] = place.split('/');
   const [imageHost = '', ...imagePath] = named.split('/');
-  const parts = host.split('.').map((part) => part.split('*').map(RegExp.escape).join('[^.]*'));
+  const parts = host.split('.').map((part) => literal(part).replaceAll('\\*', '[^.]*'));
   if (!new RegExp(`^${parts.join('\\.')}$`).test(imageHost)) return false;
   return path.every((part, index) => imagePath[index] === part);
 }
+
+/** A text as a pattern that matches it alone. */
+const literal = (text: string): string => text.replaceAll(/[\\^$.*+?()[\]{}|]/g, '\\$&');
 
 function authOf(entry: DockerEntry, serverAddress: string): AuthConfig {
   const [username, ...password] = entry.auth

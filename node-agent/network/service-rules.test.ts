@@ -283,6 +283,28 @@ test('with and without what is remembered, the rules are the same', () => {
   }
 });
 
+test('affinity holds at the node port and external addresses as at the cluster address', () => {
+  const { elements, chains, sets } = rulesOf(
+    [
+      service({
+        clusterIP: '10.96.0.1',
+        sessionAffinity: 'ClientIP',
+        externalIPs: ['192.0.2.1'],
+        ports: [{ port: 80, nodePort: 30_080, targetPort: 8080 }],
+      }),
+    ],
+    [slice([endpoint('10.244.0.1'), endpoint('10.244.0.2')])],
+  );
+  const chainOf = (map: string, key: string): string =>
+    (elements.get(map)?.get(key) ?? '').replace('goto ', '');
+  const atNodePort = chainOf('service-nodeports', 'tcp . 30080');
+  assert.equal(chainOf('service-ips', '192.0.2.1 . tcp . 80'), atNodePort);
+  const next = chains.get(atNodePort)?.at(-1)?.replace('goto ', '') ?? '';
+  const known = chains.get(next)?.filter((rule) => rule.includes('@aff-')) ?? [];
+  assert.equal(known.length, 2);
+  assert.ok([...sets.values()].every((set) => set.includes('timeout 10800s')));
+});
+
 test('flows of IPv6 are looked for in its own table', () => {
   const flow = { address: 'fd00:10:96::1', port: 53, target: '' };
   assert.deepEqual(deleteArguments(flow).slice(1, 2), ['--family=ipv6']);
