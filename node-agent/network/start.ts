@@ -68,7 +68,7 @@ export async function startNetwork(
 ): Promise<Running & { ready: Promise<void> }> {
   const { informers, nodeName, clusterCidr, serviceCidr, name = DEFAULT_NAME } = config;
   const bridge = `${name}0`;
-  const podCidrs = config.podCidr.split(',');
+  const podCidrs = usedRanges(config);
   const serviceCidrs = serviceCidr.split(',');
   const gateway = gatewayOf(podCidrs[0] ?? '').address;
   const mtu = await mtuOf(config.nodeIp);
@@ -84,7 +84,10 @@ export async function startNetwork(
   const dns = await startDns({ view, forwarder, address: gateway }, { signal, log });
 
   const where = { clusterIp: config.clusterDnsIp, address: gateway, port: dns.port };
-  const families = nodeFacts(config, { bridge, dns: where }).map((node): FamilyRules => {
+  const families = nodeFacts(
+    { ...config, podCidr: podCidrs.join(',') },
+    { bridge, dns: where },
+  ).map((node): FamilyRules => {
     const skeleton = tableSkeleton(node);
     const table = tableOf(name, node.family);
     const writer = createNftWriter({ table, skeleton, command: ['nft'], log });
@@ -124,6 +127,20 @@ async function startDns(
   }
 }
 
+/** The node's ranges of those families that the cluster has: an earlier start may have had more. */
+export function usedRanges({
+  podCidr,
+  clusterCidr,
+}: Pick<NetworkConfig, 'podCidr' | 'clusterCidr'>): string[] {
+  const families = byFamily(clusterCidr);
+  const used = podCidr.split(',').filter((range) => families[familyOf(range)] !== undefined);
+  if (used.length > 0) return used;
+  throw new Error(
+    `this node has the pod range ${podCidr}, of no family of --cluster-cidr ${clusterCidr}; ` +
+      'delete the Node object, and it gets another',
+  );
+}
+
 /** What the rules of each family depend on: those of which the node has pods. */
 function nodeFacts(
   { nodeName, podCidr, clusterCidr, serviceCidr }: NetworkConfig,
@@ -132,12 +149,10 @@ function nodeFacts(
   const [pods, clusters, services] = [podCidr, clusterCidr, serviceCidr].map(byFamily);
   return podCidr.split(',').map((own) => {
     const family = familyOf(own);
-    const cluster = clusters?.[family];
+    const cluster = clusters?.[family] ?? own;
     const ofServices = services?.[family];
-    if (!cluster || !ofServices) {
-      const flag = cluster ? '--service-cidr' : '--cluster-cidr';
-      throw new Error(`this node has pods of ${family} (${own}), and ${flag} has no such network`);
-    }
+    if (!ofServices)
+      throw new Error(`pods have addresses of ${family} (${own}), and --service-cidr has none`);
     return {
       nodeName,
       zone: '', // follows the Node object
@@ -153,7 +168,10 @@ function nodeFacts(
 
 /** Takes away what `startNetwork` put into the kernel. For a clean stop; idempotent. */
 export async function removeNetwork(name: string = DEFAULT_NAME): Promise<void> {
-  for (const family of ['IPv4', 'IPv6'] as const) await removeTable(['nft'], tableOf(name, family));
+  await removeTable(['nft'], tableOf(name, 'IPv4'));
+  await removeTable(['nft'], tableOf(name, 'IPv6')).catch(() => {
+    // A kernel without IPv6 has no such tables.
+  });
   await removeRoutes(name);
   await removeBridge(`${name}0`);
 }
