@@ -81,3 +81,14 @@ test('a hosts.toml names the server twice, so that no other is tried', () => {
   assert.match(text, /^server = "http:\/\/127\.0\.0\.1:5000"$/m);
   assert.match(text, /^\[host\."http:\/\/127\.0\.0\.1:5000"\]$/m);
 });
+
+test('a mirror is asked first, and the registry itself for the rest', () => {
+  const url = 'http://127.0.0.1:5000';
+  assert.match(hostsToml(url), /^server = "http:\/\/127.0.0.1:5000"$/m);
+  const mirror = hostsToml(url, { mirror: true });
+  assert.doesNotMatch(mirror, /^server/m);
+  assert.match(
+    mirror,
+    /^\[host."http:\/\/127.0.0.1:5000"\]\n {2}capabilities = \["pull", "resolve"\]$/m,
+  );
+});
