@@ -2,15 +2,22 @@ import { join } from 'node:path';
 import type { RuntimeClient } from '#node-agent/runtime/containerd.ts';
 import type { PodSandboxConfig } from '#node-agent/runtime/service.ts';
 
-export type BarePod = { name: string; image: string; command: string[]; logDir: string };
+export type BarePod = {
+  name: string;
+  image: string;
+  command: string[];
+  logDir: string;
+  /** It stays; otherwise what was made is removed again, outside the measured time. */
+  keep?: boolean;
+};
 
 /**
  * The floor of a pod's start: sandbox, create and start straight to the runtime, milliseconds. The
- * image must be there. What was made is removed again, outside the measured time.
+ * image must be there.
  */
 export async function startBarePod(
   runtime: RuntimeClient,
-  { name, image, command, logDir }: BarePod,
+  { name, image, command, logDir, keep = false }: BarePod,
 ): Promise<number> {
   const namespaceOptions = { pid: 'CONTAINER' } as const;
   const sandbox: PodSandboxConfig = {
@@ -47,6 +54,7 @@ export async function startBarePod(
   );
   await runtime.startContainer(container);
   const ms = performance.now() - begun;
+  if (keep) return ms;
   await runtime.stopPodSandbox(id);
   await runtime.removePodSandbox(id);
   return ms;

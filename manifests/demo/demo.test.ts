@@ -8,6 +8,7 @@ import { after, before, test } from 'node:test';
 import { parseAllDocuments } from 'yaml';
 import { openImageStore } from '#base/oci/image-store.ts';
 import { buildDemoImages } from './build-images.ts';
+import { inMicrovm } from './microvm.ts';
 import { type LoadTick, runLoad, tickLine } from './load.ts';
 
 const here = import.meta.dirname;
@@ -53,6 +54,18 @@ test('every image that the manifests name is built, on one shared runtime layer'
 test('all objects live in the namespace of the demo', () => {
   for (const { kind, metadata } of manifests)
     assert.equal(metadata.namespace, kind === 'Namespace' ? undefined : 'demo', metadata.name);
+});
+
+test('any of its workloads moves into a microVM by one line', () => {
+  for (const name of ['catalog', 'pricing', 'orders', 'web']) {
+    const text = readFileSync(join(here, `${name}.yaml`), 'utf8');
+    const read = (from: string) => parseAllDocuments(from).map((document) => document.toJS());
+    const moved = read(inMicrovm(text));
+    const deployment = moved.find(({ kind }) => kind === 'Deployment');
+    assert.equal(deployment.spec.template.spec.runtimeClassName, 'microvm');
+    delete deployment.spec.template.spec.runtimeClassName;
+    assert.deepEqual(moved, read(text), 'and nothing else changes');
+  }
 });
 
 const urls: Record<string, string> = {};

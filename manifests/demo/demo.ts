@@ -1,7 +1,10 @@
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
 import { get } from 'node:http';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { buildDemoImages } from './build-images.ts';
+import { inMicrovm } from './microvm.ts';
 
 /**
  * `make demo`: builds the shop's images from what is on this machine, brings a cluster up, applies
@@ -14,6 +17,10 @@ const PORT = 30080;
 const ROLLOUT_SECONDS = 120;
 const ANSWER_MS = 20_000;
 const RETRY_MS = 100;
+/** The first start on a machine builds a guest and tries KVM. */
+const MICROVM_MS = 30_000;
+const IN_MICROVM = 'catalog.yaml';
+const run = promisify(execFile);
 
 const startedAt = performance.now();
 
@@ -23,9 +30,13 @@ function say(text: string): void {
 }
 
 /** Runs `gantry` with what it prints shown; throws when it fails. */
-function gantry(...args: string[]): Promise<void> {
+const gantry = (...args: string[]): Promise<void> => gantryWith(undefined, ...args);
+
+function gantryWith(input: string | undefined, ...args: string[]): Promise<void> {
   return new Promise((resolve, reject) => {
-    const child = spawn(join(root, 'gantry'), args, { stdio: 'inherit' });
+    const stdin = input === undefined ? 'inherit' : 'pipe';
+    const child = spawn(join(root, 'gantry'), args, { stdio: [stdin, 'inherit', 'inherit'] });
+    child.stdin?.end(input);
     child.once('error', reject);
     child.once('exit', (code) =>
       code === 0
@@ -33,6 +44,38 @@ function gantry(...args: string[]): Promise<void> {
         : reject(new Error(`gantry ${args.join(' ')} failed (exit code ${code})`)),
     );
   });
+}
+
+type Condition = { type: string; status: string; reason?: string; message?: string };
+
+/** Whether the node runs microVMs, once it knows: the first start on a machine finds it out. */
+async function microvms(): Promise<Condition | undefined> {
+  const deadline = Date.now() + MICROVM_MS;
+  for (;;) {
+    const { stdout } = await run(join(root, 'gantry'), ['get', 'nodes', '-o', 'json']);
+    const { items } = JSON.parse(stdout) as { items: { status: { conditions: Condition[] } }[] };
+    const found = items[0]?.status.conditions.find(({ type }) => type === 'MicroVMReady');
+    if (found && found.reason !== 'Starting') return found;
+    if (Date.now() > deadline) return found;
+    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+  }
+}
+
+/** Everything but the catalog first: meanwhile the node finds out whether it can run microVMs. */
+async function applyShop(): Promise<void> {
+  const here = import.meta.dirname;
+  const files = readdirSync(here).filter((name) => name.endsWith('.yaml'));
+  await gantry('apply', '--force', '-f', join(here, 'namespace.yaml'));
+  for (const name of files)
+    if (name !== 'namespace.yaml' && name !== IN_MICROVM)
+      await gantry('apply', '--force', '-f', join(here, name));
+  const found = await microvms();
+  const manifest = readFileSync(join(here, IN_MICROVM), 'utf8');
+  const ready = found?.status === 'True';
+  say(
+    ready ? `the catalog runs in a microVM: ${found.message}` : 'no microVMs here: containers only',
+  );
+  await gantryWith(ready ? inMicrovm(manifest) : manifest, 'apply', '--force', '-f', '-');
 }
 
 function fetchText(url: string): Promise<string> {
@@ -71,8 +114,7 @@ async function main(): Promise<void> {
   say(`${images.length} images are ready; starting the cluster`);
   await gantry('up');
   say('applying manifests/demo');
-  await gantry('apply', '--force', '-f', join(import.meta.dirname, 'namespace.yaml'));
-  await gantry('apply', '--force', '-f', import.meta.dirname);
+  await applyShop();
   for (const name of WORKLOADS) {
     const timeout = String(ROLLOUT_SECONDS);
     await gantry('rollout', 'status', `deployment/${name}`, '-n', 'demo', '--timeout', timeout);

@@ -1,7 +1,11 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { createLog, errorText } from '#base/log.ts';
 import { detectHost } from '#node-agent/runtime/containerd-config.ts';
+import { buildGuest } from './guest/build.ts';
 import { start } from './start.ts';
 import { openQemu } from './vmm/qemu.ts';
 
@@ -13,6 +17,7 @@ type Flags = {
   certsDir?: string;
   cniConfDir: string;
   cniBinDir?: string;
+  prepare?: boolean;
   v: string;
 };
 
@@ -27,6 +32,7 @@ export async function main(args: readonly string[]): Promise<void> {
     .option('--certs-dir <dir>', '<host>/hosts.toml: where images are pulled from')
     .option('--cni-conf-dir <dir>', 'CNI configuration of pods', '/etc/cni/net.d')
     .option('--cni-bin-dir <dir>', 'CNI plugins')
+    .option('--prepare', 'build the guest and end')
     .option('-v, --v <level>', 'verbosity: 0 or 4', '0');
   command.parse(args, { from: 'user' });
   const flags = command.opts<Flags>();
@@ -34,6 +40,12 @@ export async function main(args: readonly string[]): Promise<void> {
     component: 'microvm-runtime',
     level: Number(flags.v) >= 4 ? 'debug' : 'info',
   });
+  const cacheDir = flags.cacheDir ?? join(flags.rootDir, 'guest');
+  if (flags.prepare) {
+    await buildGuest(cacheDir);
+    return;
+  }
+  await prepareApart(cacheDir);
   const stop = new AbortController();
   for (const name of ['SIGTERM', 'SIGINT'] as const)
     process.once(name, () => stop.abort(new Error(`received ${name}`)));
@@ -48,7 +60,7 @@ export async function main(args: readonly string[]): Promise<void> {
         openVmm: () =>
           openQemu({
             stateDir: flags.stateDir,
-            cacheDir: flags.cacheDir ?? join(flags.rootDir, 'guest'),
+            cacheDir,
             log: log.child('vmm'),
             signal: stop.signal,
           }),
@@ -63,4 +75,15 @@ export async function main(args: readonly string[]): Promise<void> {
     log.error('the microVM runtime ended', { error: errorText(error) });
     process.exit(1);
   }
+}
+
+/**
+ * Builds a guest that is not there yet in a process of its own: unpacking a kernel takes memory that
+ * this one, which lives long, would keep. A failure is told by the start, which meets the same.
+ */
+async function prepareApart(cacheDir: string): Promise<void> {
+  if (existsSync(cacheDir) && readdirSync(cacheDir).length > 0) return;
+  const args = [...process.execArgv, ...process.argv.slice(1), '--prepare'];
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'inherit', 'inherit'] });
+  await once(child, 'exit');
 }
