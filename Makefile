@@ -16,7 +16,7 @@ E2E := git ls-files -co --exclude-standard '*.e2e.ts'
 
 help:
 	@echo 'make demo       install what is missing, start a cluster, run the demo on it'
-	@echo 'make demo-load  drive the demo for a minute and watch it scale'
+	@echo 'make demo-load  drive the demo for 90 s and watch it scale'
 	@echo 'make up         start a cluster on this machine; make down stops it, make clean removes its data'
 	@echo 'make test       all tests that this machine can run'
 	@echo 'make check      types, lint, format and fast tests'
