@@ -21,7 +21,7 @@ import { openQmp, type Qmp } from './qmp.ts';
 import { CONSOLE_BYTES } from './qemu-command.ts';
 
 /** QEMU opens its sockets within 50 ms of its start on an idle machine. */
-const SOCKET_TIMEOUT_MS = 15_000;
+const SOCKET_TIMEOUT_MS = 30_000;
 const POLL_MS = 2;
 /** From SIGKILL to the end of the process; its memory has to be given back. */
 const KILL_TIMEOUT_MS = 10_000;
@@ -168,9 +168,19 @@ const isEnded = (status: unknown): boolean =>
   'status' in status &&
   ['shutdown', 'guest-panicked', 'internal-error', 'io-error'].includes(String(status.status));
 
-async function untilGone(pid: number, clock: Clock): Promise<void> {
+/** A process whose first thread has ended holds its memory and files until the others have too. */
+function isRunning(pid: number): boolean {
+  if (readProcess(pid)) return true;
+  try {
+    return readdirSync(`/proc/${pid}/task`).length > 1;
+  } catch {
+    return false;
+  }
+}
+
+export async function untilGone(pid: number, clock: Clock): Promise<void> {
   const deadline = clock.now() + KILL_TIMEOUT_MS;
-  while (readProcess(pid)) {
+  while (isRunning(pid)) {
     if (clock.now() > deadline) signalProcess(pid, 'SIGKILL');
     await clock.sleep(POLL_MS);
   }

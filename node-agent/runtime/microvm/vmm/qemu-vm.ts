@@ -17,7 +17,7 @@ const run = promisify(execFile);
 /** What virtio-scsi addresses without further bits. */
 const MAX_LUN = 255;
 /** A guest confirms within 30 ms; one that hangs does not. */
-const UNPLUG_TIMEOUT_MS = 10_000;
+const UNPLUG_TIMEOUT_MS = 30_000;
 
 export type QemuVmOptions = {
   process: QemuProcess;

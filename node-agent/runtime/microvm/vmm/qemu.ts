@@ -13,7 +13,7 @@ import { basename, delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
 import { type Clock, systemClock } from '#base/clock.ts';
 import { errorText, type Log } from '#base/log.ts';
-import { listProcesses, readProcess, signalProcess } from '../../containerd-processes.ts';
+import { listProcesses, signalProcess } from '../../containerd-processes.ts';
 import { RuntimeError } from '../../service.ts';
 import { buildGuest, type GuestFiles, KERNEL_PACKAGE_DIR } from '../guest/build.ts';
 import { GuestConnection } from '../guest/connection.ts';
@@ -29,6 +29,7 @@ import {
   processStart,
   type QemuProcess,
   removeVmDir,
+  untilGone,
   withQemuLog,
 } from './qemu-process.ts';
 import { createQemuVm, type QemuVm } from './qemu-vm.ts';
@@ -38,9 +39,9 @@ const run = promisify(execFile);
 
 /** A cold boot takes 2 s emulated on an idle machine, a restore 0.1 s. */
 const BOOT_TIMEOUT_MS = 60_000;
-const RESTORE_TIMEOUT_MS = 15_000;
-/** A QEMU of an earlier life answers at once or not at all. */
-const REATTACH_TIMEOUT_MS = 5_000;
+const RESTORE_TIMEOUT_MS = 30_000;
+/** Whose QEMU does not answer is ended: no machine is so busy that it needs this long. */
+const REATTACH_TIMEOUT_MS = 60_000;
 /** Each VM runs as a user of its own, so that none can send signals to another. */
 const FIRST_UID = 1_879_048_192;
 const UIDS = 1 << 16;
@@ -219,7 +220,7 @@ async function killByName(name: string, clock: Clock): Promise<void> {
   for (const { pid, command } of listProcesses()) {
     if (!command[0]?.includes('qemu') || !command.includes(name)) continue;
     signalProcess(pid, 'SIGKILL');
-    while (readProcess(pid)) await clock.sleep(5);
+    await untilGone(pid, clock);
   }
 }
 

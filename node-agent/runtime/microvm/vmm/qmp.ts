@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 
 /** An answer with all block nodes of a VM is some 100 KB; QEMU is not trusted with more. */
 const MAX_LINE_BYTES = 4 * 1024 * 1024;
-const COMMAND_TIMEOUT_MS = 15_000;
+const COMMAND_TIMEOUT_MS = 30_000;
 
 export type QmpEvent = { event: string; data: Record<string, unknown> };
 

@@ -3,7 +3,7 @@
  * container's output in a file and acknowledges it, then says "ready" and does nothing any more.
  */
 import { appendFileSync, readFileSync } from 'node:fs';
-import { silentLog } from '#base/log.ts';
+import { createLog } from '#base/log.ts';
 import type { VmSpec } from '../machine.ts';
 import { openQemu } from './qemu.ts';
 import { guestContainer } from './testing.ts';
@@ -22,7 +22,7 @@ export type LifeInput = {
 const [file] = process.argv.slice(2);
 const input = JSON.parse(readFileSync(file ?? '', 'utf8')) as LifeInput;
 const { signal } = new AbortController();
-const vmm = await openQemu({ ...input, log: silentLog, signal });
+const vmm = await openQemu({ ...input, log: createLog({ level: 'warn' }), signal });
 const vm = await vmm.start(input.spec, { signal });
 const lun = await vm.addDisk({ path: input.image, readonly: true });
 await vm.guest.createContainer(guestContainer('main', lun, input.argv));
