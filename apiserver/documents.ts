@@ -8,7 +8,7 @@ import type { Format } from '#apiserver/negotiate.ts';
 import type { ServerRequest, ServerResponse } from '#apiserver/request.ts';
 import { negotiate, notAcceptable } from '#apiserver/negotiate.ts';
 import { answerObject, answerText } from '#apiserver/resource/answer.ts';
-import { methodNotAllowed } from '#apiserver/resource/verbs.ts';
+import { methodNotAllowed } from '#apiserver/resource/call.ts';
 import type { RouteHandler } from '#apiserver/router.ts';
 import { nothingThere } from '#apiserver/router.ts';
 import { versionInfo } from '#apiserver/version.ts';

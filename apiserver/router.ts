@@ -9,8 +9,9 @@ import { presentObject } from '#apiserver/resource/present.ts';
 import { readWriteOptions } from '#apiserver/resource/request-options.ts';
 import type { ServerContext } from '#apiserver/resource/server-context.ts';
 import { nameOf } from '#apiserver/resource/server-context.ts';
-import type { Call } from '#apiserver/resource/verbs.ts';
-import { formatOf, handleVerb, methodNotAllowed } from '#apiserver/resource/verbs.ts';
+import type { Call } from '#apiserver/resource/call.ts';
+import { formatOf, methodNotAllowed } from '#apiserver/resource/call.ts';
+import { handleVerb } from '#apiserver/resource/verbs.ts';
 import { toBuffer } from '#apiserver/resource/views.ts';
 import { encodeObject } from '#api/encode.ts';
 import type {

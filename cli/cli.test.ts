@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { failure } from '#api/status.ts';
-import { clusterConfig, clusterDnsIp, defaultNodeIp } from '#cli/cluster.ts';
+import { clusterConfig, defaultNodeIp } from '#cli/cluster.ts';
+import { clusterDnsIp } from '#cli/cluster-dns.ts';
 import {
   agentRecords,
   kubeconfigCandidates,

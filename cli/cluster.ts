@@ -1,4 +1,4 @@
-import { isIP, isIPv6 } from 'node:net';
+import { isIP } from 'node:net';
 import { hostname } from 'node:os';
 import { resolve } from 'node:path';
 import { defaultAddress } from '#base/default-address.ts';
@@ -11,6 +11,7 @@ import type { Api } from '#client/api.ts';
 import { createApi } from '#client/http-api.ts';
 import { type Door, inProcessTransport } from '#client/in-process-transport.ts';
 import { loadKubeconfig } from '#client/kubeconfig.ts';
+import { clusterDnsIp } from '#cli/cluster-dns.ts';
 import { paths, readSettings, removeRecord, writeRecord, writeSettings } from '#cli/data-dir.ts';
 import { startTicks } from '#cli/process.ts';
 import { publishSettings } from '#cli/joining-objects.ts';
@@ -190,21 +191,6 @@ function networkName(text: string): string {
 }
 
 const DEFAULT_CLUSTER_DOMAIN = 'cluster.local';
-
-/** The cluster's DNS has the tenth address of the Service range, as kubeadm gives it. */
-export function clusterDnsIp(serviceCidr: string): string {
-  const [address = ''] = serviceCidr.split('/');
-  const isSix = address.endsWith('::') && isIPv6(address);
-  if (isSix) return `${address}a`;
-  const bytes = address.split('.').map(Number);
-  if (bytes.length !== 4 || bytes.some((byte) => !Number.isInteger(byte) || byte > 255)) {
-    throw new UserError(
-      `--service-cluster-ip-range takes a range like 10.96.0.0/16, or one of each family with a ` +
-        `comma between, not "${serviceCidr}"`,
-    );
-  }
-  return [...bytes.slice(0, 3), (bytes[3] ?? 0) + 10].join('.');
-}
 
 function port(text: string, flag: string): number {
   const value = Number(text);

@@ -10,7 +10,8 @@ import type { Node } from '#api/types.ts';
 import type { Api } from '#client/api.ts';
 import { createInformers } from '#client/informer-factory.ts';
 import { nodes } from '#client/resources.ts';
-import { type ClusterConfig, clusterDnsIp } from '#cli/cluster.ts';
+import type { ClusterConfig } from '#cli/cluster.ts';
+import { clusterDnsIp } from '#cli/cluster-dns.ts';
 import {
   type AgentRecord,
   agentRecords,

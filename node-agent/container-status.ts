@@ -5,7 +5,6 @@ import {
   latest,
   liveSandbox,
   LOST_EXIT_CODE,
-  mainBegun,
   nextAttempt,
   type PodContainer,
   type PodObservation,
@@ -13,6 +12,7 @@ import {
   restartAtMs,
   restarts,
 } from '#node-agent/pod-observation.ts';
+import { mainBegun } from '#node-agent/pod-outcome.ts';
 import { outdatedIn } from '#node-agent/restart-all.ts';
 import { unsizedContainers } from '#node-agent/pod-resize.ts';
 

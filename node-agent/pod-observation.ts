@@ -1,6 +1,5 @@
 import type { Container, ContainerStatus, Pod } from '#api/types.ts';
 import type { ContainerLimits } from '#node-agent/container-resources.ts';
-import { outdatedIn } from '#node-agent/restart-all.ts';
 
 /**
  * Everything the agent knows about one pod at one moment: what pod-plan.ts decides from and
@@ -182,41 +181,6 @@ export function liveSandbox({ sandboxes }: PodRuntimeState): SandboxRecord | und
   return newest?.ready ? newest : undefined;
 }
 
-/** Main containers once begun in a sandbox say that its init containers are done. */
-export function mainBegun(o: PodObservation, sandboxId: string): boolean {
-  const names = new Set(o.pod.spec.containers.map((c) => c.name));
-  const outdated = outdatedIn(o);
-  return o.runtime.containers.some(
-    (c) => c.sandboxId === sandboxId && names.has(c.name) && !outdated(c),
-  );
-}
-
-/** True when every main container ended for good, or an init container failed for good. */
-export function ranToEnd(o: PodObservation): boolean {
-  const { pod, runtime } = o;
-  const all = podContainers(pod);
-  const outdated = outdatedIn(o);
-  const outcome = (container: PodContainer): number | undefined => {
-    const last = latest(runtime, container.spec.name);
-    if (outdated(last)) return undefined;
-    const code = last
-      ? last.state === 'exited'
-        ? last.exitCode
-        : undefined
-      : lostOutcome(pod, container.spec.name);
-    return code === undefined || restarts(pod, container, code) ? undefined : code;
-  };
-  const initFailed = all.some((c) => c.kind === 'init' && (outcome(c) ?? 0) !== 0);
-  return initFailed || all.filter((c) => c.kind === 'main').every((c) => outcome(c) !== undefined);
-}
-
-/** Exit code of a container that was reported as started, but that the runtime no longer knows. */
-function lostOutcome(pod: Pod, name: string): number | undefined {
-  const reported = reportedStatus(pod, name);
-  if (!reported?.containerID) return undefined;
-  return reported.state?.terminated?.exitCode ?? LOST_EXIT_CODE;
-}
-
 /** A container's status as the API has it. */
 export function reportedStatus({ status }: Pod, name: string): ContainerStatus | undefined {
   return [
@@ -224,28 +188,6 @@ export function reportedStatus({ status }: Pod, name: string): ContainerStatus |
     ...(status?.initContainerStatuses ?? []),
     ...(status?.ephemeralContainerStatuses ?? []),
   ].find((s) => s.name === name);
-}
-
-/** Whether and why the pod has to end. The first reason in this order wins. */
-export function stopOf(o: PodObservation): Stop | undefined {
-  if (o.order) return o.order;
-  const graceSeconds = graceOf(o.pod);
-  const phase = o.pod.status?.phase;
-  if (phase === 'Failed' || phase === 'Succeeded')
-    return { cause: 'finished', sinceMs: o.now, graceSeconds };
-  const deadlineMs = activeDeadlineMs(o.pod);
-  if (deadlineMs !== undefined && o.now >= deadlineMs) {
-    return {
-      cause: 'failed',
-      sinceMs: deadlineMs,
-      graceSeconds,
-      reason: DEADLINE_EXCEEDED,
-      message: 'Pod was active on the node longer than the specified deadline',
-    };
-  }
-  if (!ranToEnd(o)) return undefined;
-  const ends = o.runtime.containers.map((c) => c.finishedAtMs);
-  return { cause: 'finished', sinceMs: Math.max(0, ...ends), graceSeconds };
 }
 
 /** When activeDeadlineSeconds runs out, once the agent has acknowledged the pod. */

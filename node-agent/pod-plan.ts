@@ -7,7 +7,6 @@ import {
   graceOf,
   latest,
   liveSandbox,
-  mainBegun,
   nextAttempt,
   nextRestartDelayMs,
   type PodContainer,
@@ -19,8 +18,8 @@ import {
   type SandboxRecord,
   specHash,
   type Stop,
-  stopOf,
 } from '#node-agent/pod-observation.ts';
+import { mainBegun, stopOf } from '#node-agent/pod-outcome.ts';
 import { outdatedIn, outdatedRunning } from '#node-agent/restart-all.ts';
 import { type UnsizedContainer, unsizedContainers } from '#node-agent/pod-resize.ts';
 

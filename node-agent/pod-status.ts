@@ -10,8 +10,8 @@ import {
   podContainers,
   restarts,
   type Stop,
-  stopOf,
 } from '#node-agent/pod-observation.ts';
+import { stopOf } from '#node-agent/pod-outcome.ts';
 import { mayRestartAll, outdatedIn, outdatedRunning } from '#node-agent/restart-all.ts';
 import { unsizedContainers } from '#node-agent/pod-resize.ts';
 

@@ -14,8 +14,8 @@ import {
   restartAtMs,
   restarts,
   type StopOrder,
-  stopOf,
 } from '#node-agent/pod-observation.ts';
+import { stopOf } from '#node-agent/pod-outcome.ts';
 import type { Refusal } from '#node-agent/pod-admission.ts';
 import { podPlan, type PodStep } from '#node-agent/pod-plan.ts';
 import {

@@ -11,8 +11,8 @@ import { versionsOf } from '#apiserver/resource/managed-fields.ts';
 import type { PatchOptions } from '#apiserver/resource/patch.ts';
 import type { Updated } from '#apiserver/resource/update.ts';
 import { updateObject } from '#apiserver/resource/update.ts';
-import type { Call } from '#apiserver/resource/verbs.ts';
-import { nameObject, placeObject, placeOf, requireCreate } from '#apiserver/resource/verbs.ts';
+import type { Call } from '#apiserver/resource/call.ts';
+import { nameObject, placeObject, placeOf, requireCreate } from '#apiserver/resource/call.ts';
 
 /**
  * Server-side apply of the request's body, which may create the object.

@@ -12,8 +12,8 @@ import { strictFaults } from '#apiserver/resource/decode.ts';
 import type { WriteOptions } from '#apiserver/resource/server-context.ts';
 import type { Updated } from '#apiserver/resource/update.ts';
 import { updateObject } from '#apiserver/resource/update.ts';
-import type { Call } from '#apiserver/resource/verbs.ts';
-import { nameObject, placeObject, placeOf } from '#apiserver/resource/verbs.ts';
+import type { Call } from '#apiserver/resource/call.ts';
+import { nameObject, placeObject, placeOf } from '#apiserver/resource/call.ts';
 
 export type PatchType = 'json' | 'merge' | 'strategic' | 'apply';
 

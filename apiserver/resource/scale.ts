@@ -19,8 +19,8 @@ import { refuse } from '#apiserver/resource/create.ts';
 import { updateObject } from '#apiserver/resource/update.ts';
 import { objectAs } from '#apiserver/resource/views.ts';
 import { checkIdentity } from '#apiserver/resource/metadata.ts';
-import type { Call } from '#apiserver/resource/verbs.ts';
-import { formatOf, nameObject, placeObject, placeOf } from '#apiserver/resource/verbs.ts';
+import type { Call } from '#apiserver/resource/call.ts';
+import { formatOf, nameObject, placeObject, placeOf } from '#apiserver/resource/call.ts';
 import { invalid } from '#api/field-error.ts';
 import { idOf } from '#apiserver/watch-cache.ts';
 

@@ -1,13 +1,18 @@
-import type { Kind } from '#api/kind.ts';
 import { ALL_VERBS } from '#api/kind.ts';
-import { badRequestError, failure, isStatusError, notFoundError } from '#api/status.ts';
-import type { KubeObject } from '#api/types.ts';
-import { forbiddenBy } from '#apiserver/authz/forbidden.ts';
-import { isTrue } from '#apiserver/request-info.ts';
+import { isStatusError, notFoundError } from '#api/status.ts';
 import type { Format } from '#apiserver/negotiate.ts';
-import { PROTOBUF, negotiate } from '#apiserver/negotiate.ts';
-import type { RequestInfo, ServerRequest, ServerResponse } from '#apiserver/request.ts';
+import { PROTOBUF } from '#apiserver/negotiate.ts';
+import type { ServerResponse } from '#apiserver/request.ts';
 import { answerObject, joinList, answerWire } from '#apiserver/resource/answer.ts';
+import type { Call } from '#apiserver/resource/call.ts';
+import {
+  formatOf,
+  methodNotAllowed,
+  nameObject,
+  placeObject,
+  placeOf,
+  requireCreate,
+} from '#apiserver/resource/call.ts';
 import { createObject } from '#apiserver/resource/create.ts';
 import { decodeObject } from '#apiserver/resource/decode.ts';
 import { readDeleteOptions } from '#apiserver/resource/delete-options.ts';
@@ -18,26 +23,15 @@ import { awaitRevision, convertedPage } from '#apiserver/resource/list.ts';
 import { checkIdentity } from '#apiserver/resource/metadata.ts';
 import { patchResource } from '#apiserver/resource/patch.ts';
 import { includeObjectOf, presentList, presentObject } from '#apiserver/resource/present.ts';
-import { isTextual } from '#apiserver/resource/protobuf.ts';
 import { readWriteOptions } from '#apiserver/resource/request-options.ts';
 import { getScale, patchScale, putScale } from '#apiserver/resource/scale.ts';
-import type { ServerContext, Written } from '#apiserver/resource/server-context.ts';
+import type { Written } from '#apiserver/resource/server-context.ts';
 import { nameOf } from '#apiserver/resource/server-context.ts';
 import { updateObject } from '#apiserver/resource/update.ts';
 import { objectAs, wireAs, writtenAs } from '#apiserver/resource/views.ts';
 import { openWatch } from '#apiserver/resource/watch.ts';
-import type { UserInfo } from '#apiserver/user.ts';
 import type { CacheEntry } from '#apiserver/watch-cache-entry.ts';
 import { idOf, storedKind } from '#apiserver/watch-cache.ts';
-
-/** One authenticated, authorized request about a resource. */
-export type Call = {
-  server: ServerContext;
-  kind: Kind;
-  info: RequestInfo;
-  request: ServerRequest;
-  user: UserInfo;
-};
 
 /** The generic verbs, for any kind. Throws StatusError. */
 export function handleVerb(call: Call): Promise<ServerResponse> {
@@ -75,14 +69,6 @@ export function handleVerb(call: Call): Promise<ServerResponse> {
   }
 }
 
-export const methodNotAllowed = (): Error =>
-  failure(
-    405,
-    'MethodNotAllowed',
-    'the server does not allow this method on the requested resource',
-    {},
-  );
-
 function handleScale(call: Call): Promise<ServerResponse> {
   switch (call.info.verb) {
     case 'get':
@@ -94,30 +80,6 @@ function handleScale(call: Call): Promise<ServerResponse> {
     default:
       throw methodNotAllowed();
   }
-}
-
-/** Where the request's object or collection is; a namespace itself is in no namespace. */
-export const placeOf = ({ kind, info }: Call): { namespace: string; name: string } => ({
-  namespace: kind.scope === 'Cluster' ? '' : info.namespace,
-  name: info.name,
-});
-
-export function formatOf({ request, info, kind }: Call, streaming = false): Format {
-  const accept = request.headers['accept'];
-  return negotiate(accept, {
-    pretty: isPretty(request, info),
-    streaming,
-    textual: isTextual(kind, accept),
-    tableless: kind.verbs?.length === 1 && kind.verbs[0] === 'create',
-  });
-}
-
-/** People with browsers and curl get indented JSON unless they say otherwise. */
-export function isPretty(request: ServerRequest, info: RequestInfo): boolean {
-  const asked = info.query.get('pretty');
-  if (asked !== null) return isTrue(asked);
-  const agent = request.headers['user-agent'];
-  return agent !== undefined && /^(curl|Wget|Mozilla\/5\.0)/.test(agent);
 }
 
 async function getVerb(call: Call): Promise<ServerResponse> {
@@ -202,35 +164,6 @@ export async function presentWritten(
   );
 }
 
-/** The URL says where an object is; the body may say the same or nothing. Mutates. */
-export function placeObject(object: KubeObject, kind: Kind, namespace: string): void {
-  const { metadata } = object;
-  const home = kind.scope === 'Cluster' ? '' : namespace;
-  // Without a namespace in the URL, that of the body counts for nothing.
-  if (home !== '' && metadata.namespace && metadata.namespace !== home) {
-    throw badRequestError(
-      'the namespace of the provided object does not match the namespace sent on the request',
-    );
-  }
-  if (home === '') delete metadata.namespace;
-  else metadata.namespace = home;
-}
-
-/** The same for the name of an update. Mutates. */
-export function nameObject(object: KubeObject, name: string): void {
-  const { metadata } = object;
-  if (!metadata.name) {
-    throw badRequestError(
-      `the name of the object (${name} based on URL) was undeterminable: name must be provided`,
-    );
-  }
-  if (metadata.name !== name) {
-    throw badRequestError(
-      `the name of the object (${metadata.name}) does not match the name on the URL (${name})`,
-    );
-  }
-}
-
 async function updateVerb(call: Call): Promise<ServerResponse> {
   const { server, kind, info, request, user } = call;
   const format = formatOf(call);
@@ -265,24 +198,6 @@ async function updateVerb(call: Call): Promise<ServerResponse> {
     },
   );
   return presentWritten(call, written, format, written.created ? 201 : 200, options.warnings);
-}
-
-/** Whoever may change an object may not create it by that: it takes the right to create. */
-export function requireCreate({ server, kind, info, user }: Call): void {
-  const attributes = {
-    user,
-    verb: 'create',
-    group: kind.group,
-    version: kind.version,
-    resource: kind.plural,
-    subresource: '',
-    namespace: info.namespace,
-    name: info.name,
-    isResource: true,
-    path: info.path,
-  };
-  const decision = server.authorizer.authorize(attributes);
-  if (decision.decision !== 'allow') throw forbiddenBy(attributes, decision);
 }
 
 async function patchVerb(call: Call): Promise<ServerResponse> {
