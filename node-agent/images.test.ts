@@ -116,6 +116,29 @@ test('each step is told in the words of the kubelet', async () => {
   assert.equal(misnamed.pulls.length, 0);
 });
 
+test('a runtime that does not say what it has: no failure of the pull', async () => {
+  const events = listRecorder();
+  const late = new RuntimeError('DeadlineExceeded', 'ImageStatus: Deadline exceeded after 10s');
+  const service: ImageService = {
+    ...registry({}).service,
+    imageStatus: () => Promise.reject(late),
+  };
+  const clock = manualClock(0);
+  const options = { serviceOf: () => service, clock, events, pullSecrets: async () => [] };
+  const result = await createImages(options).ensure(pod, c('a:1'), signal);
+  const why = 'Failed to inspect image "a:1": ImageStatus: Deadline exceeded after 10s';
+  assert.deepEqual(result, {
+    state: 'failed',
+    reason: 'ImageInspectError',
+    message: why,
+    retryAtMs: 10_000,
+  });
+  assert.deepEqual(events.said, [
+    `Warning InspectFailed ${why}`,
+    'Warning Failed Error: ImageInspectError',
+  ]);
+});
+
 test('at most so many pulls run at a time; a long one says that it goes on', async () => {
   const clock = manualClock(0);
   const events = listRecorder();

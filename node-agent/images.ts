@@ -20,6 +20,8 @@ export const PULL_BACKOFF = { initialMs: 10_000, maxMs: 300_000 };
 /** Pulls at a time: more only share the same network and disk. */
 const PARALLEL_PULLS = 4;
 const RUNTIME_RETRY_MS = 1_000;
+/** Waiting reason of a container whose image the runtime cannot tell of. */
+const INSPECT_ERROR = 'ImageInspectError';
 /** A pull that takes longer is told about, then after twice as long, and so on. */
 const SLOW_PULL_MS = 30_000;
 /** Failures remembered, by pod and image. */
@@ -129,7 +131,7 @@ export function createImages(options: ImagesOptions): Images {
       return refuse(pod, container, 'InvalidImageName', message);
     }
     if (policy !== 'Always') {
-      const there = await service.imageStatus(image);
+      const there = await inspect(service, image);
       if (there) {
         tell(pod, container, alreadyPresent(image));
         return { state: 'ready', ref: there.id, image: there };
@@ -145,7 +147,7 @@ export function createImages(options: ImagesOptions): Images {
     const auths = registryAuths(image, await pullSecrets(pod));
     if (credentials) auths.push(...(await credentials(image)));
     const time = await whileTelling(pod, container, pull(service, image, auths));
-    const pulled = await service.imageStatus(image);
+    const pulled = await inspect(service, image);
     if (!pulled) throw new Error(`image "${image}" is gone after its pull`);
     failures.delete(`${pod.metadata.uid} ${image}`);
     tell(pod, container, {
@@ -176,7 +178,11 @@ export function createImages(options: ImagesOptions): Images {
         // The runtime is being started again: no fault of the image.
         if (isRuntimeError(error, 'Unavailable')) {
           const retryAtMs = clock.now() + RUNTIME_RETRY_MS;
-          return { state: 'failed', reason: 'ImageInspectError', message: text, retryAtMs };
+          return { state: 'failed', reason: INSPECT_ERROR, message: text, retryAtMs };
+        }
+        if (error instanceof InspectError) {
+          tell(pod, container, { type: 'Warning', reason: 'InspectFailed', message: text });
+          return refuse(pod, container, INSPECT_ERROR, text);
         }
         const message = `Failed to pull image "${image}": ${text}`;
         tell(pod, container, { type: 'Warning', reason: 'Failed', message });
@@ -184,6 +190,18 @@ export function createImages(options: ImagesOptions): Images {
       }
     },
   };
+}
+
+/** The runtime could not say whether it has an image, or did not answer in time. */
+class InspectError extends Error {}
+
+async function inspect(service: ImageService, image: string): Promise<Image | null> {
+  try {
+    return await service.imageStatus(image);
+  } catch (cause) {
+    if (isRuntimeError(cause, 'Unavailable')) throw cause;
+    throw new InspectError(`Failed to inspect image "${image}"`, { cause });
+  }
 }
 
 /** `withWaitingMs` counts from when the pull was asked for, before its turn came. */
