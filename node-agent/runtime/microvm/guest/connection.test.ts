@@ -28,7 +28,7 @@ function connect(welcome: Uint8Array = version(1)): {
   const violations: ProtocolError[] = [];
   const requests: FakeGuest['requests'] = [];
   let port: Duplex | undefined;
-  let nonce = Buffer.alloc(8);
+  let nonce: Buffer | undefined;
   let count = 0;
 
   function listen(own: Duplex): void {
@@ -37,7 +37,9 @@ function connect(welcome: Uint8Array = version(1)): {
     own.on('data', (bytes: Buffer) => {
       rest = Buffer.concat([rest, bytes]);
       for (;;) {
-        const zeros = rest.findIndex((byte) => byte !== 0);
+        // Zeros come before HELLO; those at the front of a frame belong to its nonce.
+        const isFrame = nonce !== undefined && rest.subarray(0, 8).equals(nonce);
+        const zeros = isFrame ? 0 : rest.findIndex((byte) => byte !== 0);
         if (zeros > 0) rest = rest.subarray(zeros);
         if (rest.length < 20 || rest.length < 28 + rest.readUInt32LE(16)) return;
         const [type, id, length] = [rest[8], rest.readUInt32LE(12), rest.readUInt32LE(16)];
@@ -66,7 +68,7 @@ function connect(welcome: Uint8Array = version(1)): {
   const guest: FakeGuest = {
     connections: () => count,
     requests,
-    send: (frame) => port?.write(encodeFrame(nonce, frame)),
+    send: (frame) => port?.write(encodeFrame(nonce ?? Buffer.alloc(8), frame)),
     hangUp: () => port?.destroy(),
   };
   return { guest, connection, stop, violations };
