@@ -286,6 +286,7 @@ export class NodeReporter {
 /** `NodeReady`, `NodeHasDiskPressure`…: what a node's event says of a condition that changed. */
 function eventReason({ type, status, reason = '' }: Condition): string {
   if (type === 'Ready') return status === 'True' ? 'NodeReady' : 'NodeNotReady';
+  if (type === MICROVM_CONDITION) return status === 'True' ? 'MicroVMReady' : 'MicroVMNotReady';
   return reason.replace('Kubelet', 'Node');
 }
 

@@ -143,9 +143,11 @@ export async function startRuntimes(
             );
         }
         const { ready: before } = state ?? {};
-        const dead = joined && (await joined.version().catch(() => undefined)) === undefined;
-        const failed = state?.reason === 'Failed' && clock.now() - triedAtMs >= START_AGAIN_MS;
-        if (dead || failed) await tryMicrovms();
+        const answers = joined && (await joined.version().catch(() => undefined)) !== undefined;
+        const waited = clock.now() - triedAtMs >= START_AGAIN_MS;
+        // One that was asked too early after its restart answers now.
+        const failed = state?.reason === 'Failed' && (answers || waited);
+        if ((joined && !answers) || failed) await tryMicrovms();
         if (before !== state?.ready) onChange();
       }
     },

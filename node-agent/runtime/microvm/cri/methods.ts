@@ -209,7 +209,7 @@ export function statusMethods(runtime: Runtime): Methods {
             {
               type: 'RuntimeReady',
               status: true,
-              reason: `${name}${accelerator.kind}`,
+              reason: 'RuntimeIsReady',
               message: `microVMs run under ${accelerator.kind}: ${accelerator.reason}`,
             },
             {
