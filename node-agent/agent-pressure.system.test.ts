@@ -4,7 +4,7 @@ import { startTestServer, type TestServer } from '#apiserver/testing.ts';
 import type { Node, Pod } from '#api/types.ts';
 import { createApi } from '#client/http-api.ts';
 import { inProcessTransport } from '#client/in-process-transport.ts';
-import { meminfo } from '#node-agent/node-facts.ts';
+import { meminfo } from '#node-agent/node/node-facts.ts';
 import {
   missingForTestRuntime,
   startTestNode,

@@ -10,14 +10,14 @@ import { runTogether } from '#base/running.ts';
 import { createApi } from '#client/http-api.ts';
 import { httpsTransport } from '#client/https-transport.ts';
 import { loadKubeconfig } from '#client/kubeconfig.ts';
-import { bootstrapNode } from '#node-agent/bootstrap.ts';
+import { bootstrapNode } from '#node-agent/node/bootstrap.ts';
 import {
   certificateFile,
   ensureFirstServingPair,
   ensureOwnServingPair,
   keepClientCertificate,
   keepServingCertificate,
-} from '#node-agent/certificates.ts';
+} from '#node-agent/node/certificates.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
 import { type NodeAgentConfig, start } from '#node-agent/start.ts';
 

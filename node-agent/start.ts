@@ -9,19 +9,19 @@ import type { Api } from '#client/api.ts';
 import { createEventRecorder } from '#client/events.ts';
 import { createInformers, type Informers } from '#client/informer-factory.ts';
 import { nodes, pods, runtimeClasses, services as serviceResource } from '#client/resources.ts';
-import { openCgroups } from '#node-agent/cgroups.ts';
+import { openCgroups } from '#node-agent/node/cgroups.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
-import { collectGarbage } from '#node-agent/container-gc.ts';
+import { collectGarbage } from '#node-agent/node/container-gc.ts';
 import { DevicePlugins } from '#node-agent/devices/device-plugins.ts';
-import { parseResolvConf } from '#node-agent/dns-config.ts';
-import { credentialSource } from '#node-agent/credential-providers.ts';
-import { EvictionLoop } from '#node-agent/eviction-loop.ts';
-import { type EvictionFlags, readThresholds } from '#node-agent/eviction-thresholds.ts';
-import { createHandlers } from '#node-agent/handlers.ts';
-import { collectImages } from '#node-agent/image-gc.ts';
-import { renewNodeLease } from '#node-agent/lease.ts';
-import { rotateLogs } from '#node-agent/log-rotation.ts';
-import { isMountPoint, unmountAll } from '#node-agent/mounts.ts';
+import { parseResolvConf } from '#node-agent/containers/dns-config.ts';
+import { credentialSource } from '#node-agent/images/credential-providers.ts';
+import { EvictionLoop } from '#node-agent/node/eviction-loop.ts';
+import { type EvictionFlags, readThresholds } from '#node-agent/node/eviction-thresholds.ts';
+import { createHandlers } from '#node-agent/containers/handlers.ts';
+import { collectImages } from '#node-agent/images/image-gc.ts';
+import { renewNodeLease } from '#node-agent/node/lease.ts';
+import { rotateLogs } from '#node-agent/node/log-rotation.ts';
+import { isMountPoint, unmountAll } from '#node-agent/storage/mounts.ts';
 import { removeNetwork } from '#node-agent/network/start.ts';
 import {
   allocatableAmounts,
@@ -30,11 +30,11 @@ import {
   readCapacity,
   readNodeInfo,
   type Reserved,
-} from '#node-agent/node-facts.ts';
-import type { NodeServices } from '#node-agent/node-services.ts';
-import { NodeReporter } from '#node-agent/node-status.ts';
-import { admitPod } from '#node-agent/pod-admission.ts';
-import { PodDetails } from '#node-agent/pod-details.ts';
+} from '#node-agent/node/node-facts.ts';
+import type { NodeServices } from '#node-agent/node/node-services.ts';
+import { NodeReporter } from '#node-agent/node/node-status.ts';
+import { admitPod } from '#node-agent/pods/pod-admission.ts';
+import { PodDetails } from '#node-agent/pods/pod-details.ts';
 import {
   choosePodNetwork,
   cniConfDir,
@@ -43,12 +43,12 @@ import {
   type PodNetwork,
   RESOLV_CONF,
   runNetwork,
-} from '#node-agent/pod-network.ts';
-import { podPaths } from '#node-agent/pod-files.ts';
-import { judgeResize, type ResizePending } from '#node-agent/pod-resize.ts';
-import { PodRuntimes } from '#node-agent/pod-runtimes.ts';
-import { PodWorkers } from '#node-agent/pod-workers.ts';
-import { Probes } from '#node-agent/probes.ts';
+} from '#node-agent/pods/pod-network.ts';
+import { podPaths } from '#node-agent/pods/pod-files.ts';
+import { judgeResize, type ResizePending } from '#node-agent/pods/pod-resize.ts';
+import { PodRuntimes } from '#node-agent/pods/pod-runtimes.ts';
+import { PodWorkers } from '#node-agent/pods/pod-workers.ts';
+import { Probes } from '#node-agent/containers/probes.ts';
 import type { RuntimeClient } from '#node-agent/runtime/containerd.ts';
 import type { ImageSnapshots } from '#node-agent/runtime/containerd-snapshots.ts';
 import {
@@ -58,12 +58,12 @@ import {
   startRuntimes,
   stopRuntimes,
 } from '#node-agent/runtimes.ts';
-import { startServer } from '#node-agent/server.ts';
-import { createAccess } from '#node-agent/server-access.ts';
-import { createSlots } from '#node-agent/slots.ts';
-import { isStatic, StaticPods } from '#node-agent/static-pods.ts';
-import { makeVolumeServices } from '#node-agent/volume-services.ts';
-import { createStatusWriter } from '#node-agent/status-writer.ts';
+import { startServer } from '#node-agent/server/server.ts';
+import { createAccess } from '#node-agent/server/server-access.ts';
+import { createSlots } from '#node-agent/pods/slots.ts';
+import { isStatic, StaticPods } from '#node-agent/pods/static-pods.ts';
+import { makeVolumeServices } from '#node-agent/storage/volume-services.ts';
+import { createStatusWriter } from '#node-agent/pods/status-writer.ts';
 
 /** Sandboxes made at a time; more only makes each of them slower. */
 const PARALLEL_SANDBOXES = 4;

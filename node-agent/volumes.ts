@@ -1,4 +1,4 @@
-import type { VolumeType } from '#node-agent/volume-type.ts';
+import type { VolumeType } from '#node-agent/storage/volume-type.ts';
 import { configMapVolume } from '#node-agent/volumes/config-map.ts';
 import { csiVolume } from '#node-agent/volumes/csi.ts';
 import { downwardApiVolume } from '#node-agent/volumes/downward-api.ts';

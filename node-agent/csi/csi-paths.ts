@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { sha256 } from '#api/csi-names.ts';
-import { podDir, type PodPaths } from '#node-agent/pod-files.ts';
+import { podDir, type PodPaths } from '#node-agent/pods/pod-files.ts';
 
 /**
  * Where volumes of CSI drivers are, below the agent's root directory, exactly as the kubelet lays

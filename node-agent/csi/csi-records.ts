@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { podCsiDir, podDevicesDir } from '#node-agent/csi/csi-paths.ts';
-import type { PodPaths } from '#node-agent/pod-files.ts';
+import type { PodPaths } from '#node-agent/pods/pod-files.ts';
 
 const FILE = 'vol_data.json';
 

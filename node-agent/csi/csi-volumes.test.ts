@@ -12,8 +12,8 @@ import { simulateApi } from '#client/simulated-api.ts';
 import type { CsiDriver, NodeCapability } from '#node-agent/csi/csi-driver.ts';
 import type { CsiRequest } from '#node-agent/csi/csi-request.ts';
 import { CsiVolumes } from '#node-agent/csi/csi-volumes.ts';
-import { podPaths } from '#node-agent/pod-files.ts';
-import { NotYetError } from '#node-agent/volume-type.ts';
+import { podPaths } from '#node-agent/pods/pod-files.ts';
+import { NotYetError } from '#node-agent/storage/volume-type.ts';
 
 /** The order of a driver's calls, with a driver that only notes them: nothing is mounted. */
 const NODE = 'n1';

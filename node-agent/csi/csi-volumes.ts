@@ -30,12 +30,16 @@ import {
   type SecretRef,
   TOKENS_KEY,
 } from '#node-agent/csi/csi-request.ts';
-import { inUseText } from '#node-agent/local-volumes.ts';
-import { isMounted } from '#node-agent/mounts.ts';
-import type { PodPaths } from '#node-agent/pod-files.ts';
-import { createSlots, type Slots } from '#node-agent/slots.ts';
-import { giveToGroup } from '#node-agent/volume-ownership.ts';
-import { NotYetError, type PodTokens, type ReferencedObjects } from '#node-agent/volume-type.ts';
+import { inUseText } from '#node-agent/storage/local-volumes.ts';
+import { isMounted } from '#node-agent/storage/mounts.ts';
+import type { PodPaths } from '#node-agent/pods/pod-files.ts';
+import { createSlots, type Slots } from '#node-agent/pods/slots.ts';
+import { giveToGroup } from '#node-agent/storage/volume-ownership.ts';
+import {
+  NotYetError,
+  type PodTokens,
+  type ReferencedObjects,
+} from '#node-agent/storage/volume-type.ts';
 
 /** How long a mount waits for the node's status to say that the volume is in use. */
 const REPORT_MS = 10_000;

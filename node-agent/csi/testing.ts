@@ -13,7 +13,7 @@ import * as grpc from '@grpc/grpc-js';
 import { type ProtoFile, serviceDefinition } from '#proto/load.ts';
 import type { NodeCapability } from '#node-agent/csi/csi-driver.ts';
 import { pluginsDir, registrationDir } from '#node-agent/csi/csi-paths.ts';
-import { isMounted } from '#node-agent/mounts.ts';
+import { isMounted } from '#node-agent/storage/mounts.ts';
 
 /** A CSI driver for tests: volumes are directories, block volumes a device of the machine. */
 export type TestDriver = {

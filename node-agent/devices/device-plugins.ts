@@ -8,7 +8,7 @@ import { serviceDefinition } from '#proto/load.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
 import { assignDevices, type Devices, type Holding } from '#node-agent/devices/device-pool.ts';
 import { grpcCalls, grpcClient } from '#node-agent/grpc-calls.ts';
-import type { Refusal } from '#node-agent/pod-admission.ts';
+import type { Refusal } from '#node-agent/pods/pod-admission.ts';
 import type { Device, Mount } from '#node-agent/runtime/service.ts';
 
 /** What plugins look for and what they are called by. Source: kubelet deviceplugin v1beta1. */

@@ -1,6 +1,6 @@
 import { amountsOf } from '#api/pod-resources.ts';
 import type { Pod } from '#api/types.ts';
-import { podContainers } from '#node-agent/pod-observation.ts';
+import { podContainers } from '#node-agent/pods/pod-observation.ts';
 
 /** Devices of one resource by id: whether they can be used. */
 export type Devices = ReadonlyMap<string, boolean>;

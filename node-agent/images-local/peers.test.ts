@@ -10,7 +10,7 @@ import { openImageStore } from '#base/oci/image-store.ts';
 import { createCa, issueCertificate } from '#base/x509.ts';
 import type { Node } from '#api/types.ts';
 import type { Informer } from '#client/informer.ts';
-import { credentialsOf, isNode } from '#node-agent/server-access.ts';
+import { credentialsOf, isNode } from '#node-agent/server/server-access.ts';
 import { createPeers, PEER_PATH } from './peers.ts';
 import { registryHandler } from './registry.ts';
 

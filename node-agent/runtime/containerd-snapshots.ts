@@ -1,6 +1,6 @@
 import { status as grpcStatus } from '@grpc/grpc-js';
 import { type GrpcCall, grpcCalls, grpcClient, isServiceError } from '#node-agent/grpc-calls.ts';
-import type { SnapshotMount } from '#node-agent/mounts.ts';
+import type { SnapshotMount } from '#node-agent/storage/mounts.ts';
 
 /** CRI's namespace inside containerd. */
 const NAMESPACE = { 'containerd-namespace': 'k8s.io' };

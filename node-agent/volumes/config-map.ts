@@ -1,8 +1,8 @@
-import { writeAtomically } from '#node-agent/atomic-writer.ts';
+import { writeAtomically } from '#node-agent/storage/atomic-writer.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
-import { configMapData } from '#node-agent/env-vars.ts';
-import { DEFAULT_MODE, keyFiles } from '#node-agent/volume-content.ts';
-import type { VolumeType } from '#node-agent/volume-type.ts';
+import { configMapData } from '#node-agent/containers/env-vars.ts';
+import { DEFAULT_MODE, keyFiles } from '#node-agent/storage/volume-content.ts';
+import type { VolumeType } from '#node-agent/storage/volume-type.ts';
 
 /** A ConfigMap's keys as files. */
 export const configMapVolume: VolumeType = {

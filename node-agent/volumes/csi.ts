@@ -1,5 +1,5 @@
 import { inlineRequest } from '#node-agent/csi/csi-request.ts';
-import type { VolumeType } from '#node-agent/volume-type.ts';
+import type { VolumeType } from '#node-agent/storage/volume-type.ts';
 
 /** A volume that a CSI driver makes for one pod alone. Source: "CSI ephemeral volumes". */
 export const csiVolume: VolumeType = {

@@ -1,6 +1,6 @@
-import { writeAtomically } from '#node-agent/atomic-writer.ts';
-import { DEFAULT_MODE, downwardFiles } from '#node-agent/volume-content.ts';
-import type { VolumeType } from '#node-agent/volume-type.ts';
+import { writeAtomically } from '#node-agent/storage/atomic-writer.ts';
+import { DEFAULT_MODE, downwardFiles } from '#node-agent/storage/volume-content.ts';
+import type { VolumeType } from '#node-agent/storage/volume-type.ts';
 
 /** The pod's own fields as files. */
 export const downwardApiVolume: VolumeType = {

@@ -3,9 +3,9 @@ import { podAmounts } from '#api/pod-resources.ts';
 import { parseQuantity, quantityValue } from '#api/quantity.ts';
 import type { Pod } from '#api/types.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
-import { mountTmpfs } from '#node-agent/mounts.ts';
-import { giveToGroup } from '#node-agent/volume-ownership.ts';
-import type { VolumeType } from '#node-agent/volume-type.ts';
+import { mountTmpfs } from '#node-agent/storage/mounts.ts';
+import { giveToGroup } from '#node-agent/storage/volume-ownership.ts';
+import type { VolumeType } from '#node-agent/storage/volume-type.ts';
 
 /** A directory that lives as long as its pod; on a tmpfs of its own with medium Memory. */
 export const emptyDirVolume: VolumeType = {

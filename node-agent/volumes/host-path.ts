@@ -2,7 +2,7 @@ import type { Stats } from 'node:fs';
 import { mkdir, stat, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { ConfigError } from '#node-agent/config-error.ts';
-import type { VolumeType } from '#node-agent/volume-type.ts';
+import type { VolumeType } from '#node-agent/storage/volume-type.ts';
 
 const CHECKS: Record<string, { is: (stats: Stats) => boolean; a: string }> = {
   Directory: { is: (s) => s.isDirectory(), a: 'a directory' },

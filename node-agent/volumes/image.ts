@@ -1,5 +1,5 @@
-import { IMAGE_PLUGIN } from '#node-agent/image-volumes.ts';
-import type { VolumeType } from '#node-agent/volume-type.ts';
+import { IMAGE_PLUGIN } from '#node-agent/storage/image-volumes.ts';
+import type { VolumeType } from '#node-agent/storage/volume-type.ts';
 
 /** An image's files, to be read. Source: Kubernetes documentation, "Use an Image Volume With a Pod". */
 export const imageVolume: VolumeType = {

@@ -1,5 +1,5 @@
-import { mountNfs } from '#node-agent/mounts.ts';
-import type { VolumeType } from '#node-agent/volume-type.ts';
+import { mountNfs } from '#node-agent/storage/mounts.ts';
+import type { VolumeType } from '#node-agent/storage/volume-type.ts';
 
 /** A directory of an NFS server; the node needs the mount helper of its distribution. */
 export const nfsVolume: VolumeType = {

@@ -3,10 +3,14 @@ import { LOCAL_DRIVER } from '#api/csi-names.ts';
 import type { PersistentVolume, PersistentVolumeClaim, Pod, Volume } from '#api/types.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
 import { persistentRequest, sizeOf } from '#node-agent/csi/csi-request.ts';
-import type { LocalUse } from '#node-agent/local-volumes.ts';
-import { mountNfs } from '#node-agent/mounts.ts';
-import { giveToGroup } from '#node-agent/volume-ownership.ts';
-import { NotYetError, type VolumeContext, type VolumeType } from '#node-agent/volume-type.ts';
+import type { LocalUse } from '#node-agent/storage/local-volumes.ts';
+import { mountNfs } from '#node-agent/storage/mounts.ts';
+import { giveToGroup } from '#node-agent/storage/volume-ownership.ts';
+import {
+  NotYetError,
+  type VolumeContext,
+  type VolumeType,
+} from '#node-agent/storage/volume-type.ts';
 import { hostPathVolume } from '#node-agent/volumes/host-path.ts';
 
 /**

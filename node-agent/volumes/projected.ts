@@ -1,10 +1,10 @@
 import type * as models from '@kubernetes/client-node';
 import type { Plain, Pod } from '#api/types.ts';
-import { type Payload, writeAtomically } from '#node-agent/atomic-writer.ts';
+import { type Payload, writeAtomically } from '#node-agent/storage/atomic-writer.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
-import { configMapData, secretData } from '#node-agent/env-vars.ts';
-import { DEFAULT_MODE, downwardFiles, keyFiles } from '#node-agent/volume-content.ts';
-import type { VolumeContext, VolumeType } from '#node-agent/volume-type.ts';
+import { configMapData, secretData } from '#node-agent/containers/env-vars.ts';
+import { DEFAULT_MODE, downwardFiles, keyFiles } from '#node-agent/storage/volume-content.ts';
+import type { VolumeContext, VolumeType } from '#node-agent/storage/volume-type.ts';
 
 const DEFAULT_TOKEN_SECONDS = 3600;
 /** A token that only its own user may read. */

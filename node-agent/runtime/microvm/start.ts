@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import { type Clock, systemClock } from '#base/clock.ts';
 import { type Log, silentLog } from '#base/log.ts';
 import { type Running, untilAborted } from '#base/running.ts';
-import { makeShared } from '#node-agent/mounts.ts';
+import { makeShared } from '#node-agent/storage/mounts.ts';
 import { criVersion } from '#node-agent/runtime/containerd-probe.ts';
 import { startCri } from './cri/cri.ts';
 import { podNetwork } from './cri/pod-network.ts';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Log } from '#base/log.ts';
 import { silentLog } from '#base/log.ts';
 import { startLocalImages } from '#node-agent/images-local/start.ts';
-import { unmountAll } from '#node-agent/mounts.ts';
+import { unmountAll } from '#node-agent/storage/mounts.ts';
 import { connectContainerd, type RuntimeClient } from '#node-agent/runtime/containerd.ts';
 import { detectHost, hostsToml } from '#node-agent/runtime/containerd-config.ts';
 import { removeAllSandboxes } from '#node-agent/runtime/containerd-probe.ts';

@@ -14,7 +14,7 @@ import { systemClock } from '#base/clock.ts';
 import { silentLog } from '#base/log.ts';
 import { until } from '#base/testing.ts';
 import { startLocalImages } from '#node-agent/images-local/start.ts';
-import { makeShared, unmountAll } from '#node-agent/mounts.ts';
+import { makeShared, unmountAll } from '#node-agent/storage/mounts.ts';
 import { connectContainerd, type RuntimeClient } from '#node-agent/runtime/containerd.ts';
 import { findProgram, hostsToml } from '#node-agent/runtime/containerd-config.ts';
 import { openImages } from '#node-agent/runtime/microvm/images/image-service.ts';

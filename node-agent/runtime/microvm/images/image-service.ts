@@ -11,7 +11,7 @@ import {
   isRuntimeError,
   RuntimeError,
 } from '#node-agent/runtime/service.ts';
-import { createSlots } from '#node-agent/slots.ts';
+import { createSlots } from '#node-agent/pods/slots.ts';
 import { openContent } from './content.ts';
 import { buildErofs, type ImageFacts } from './erofs-image.ts';
 import { choosePlatform, readImageConfig, readManifest } from './manifest.ts';

@@ -1,0 +1,75 @@
+import assert from 'node:assert/strict';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { silentLog } from '#base/log.ts';
+import { openCgroups } from '#node-agent/node/cgroups.ts';
+
+const dir = mkdtempSync('/tmp/G-cgroups-');
+after(() => rmSync(dir, { recursive: true, force: true }));
+
+const limits = {
+  cpuShares: 1024,
+  cpuQuotaUs: 50_000,
+  cpuPeriodUs: 100_000,
+  memoryBytes: 2 ** 20,
+  pids: 100,
+};
+
+/** A plain folder stands for the kernel's: what would be written to it can be read back. */
+test('v1: each hierarchy gets its own limits', () => {
+  const mount = join(dir, 'v1');
+  for (const name of ['cpu', 'memory', 'pids', 'systemd']) {
+    mkdirSync(join(mount, name), { recursive: true });
+    writeFileSync(join(mount, name, 'cgroup.procs'), '');
+  }
+  const cgroups = openCgroups({ prefix: 'gantry/n1', mount, log: silentLog, version: 1 });
+  assert.equal(cgroups.podPath('u1', 'Guaranteed'), '/gantry/n1/kubepods/podu1');
+  assert.equal(cgroups.podPath('u1', 'BestEffort'), '/gantry/n1/kubepods/besteffort/podu1');
+  cgroups.create('u1', 'Burstable', limits);
+  const pod = 'gantry/n1/kubepods/burstable/podu1';
+  const read = (file: string): string => readFileSync(join(mount, file), 'utf8');
+  assert.equal(read(`cpu/${pod}/cpu.shares`), '1024');
+  assert.equal(read(`cpu/${pod}/cpu.cfs_quota_us`), '50000');
+  assert.equal(read(`memory/${pod}/memory.limit_in_bytes`), '1048576');
+  assert.equal(read(`pids/${pod}/pids.max`), '100');
+  assert.equal(existsSync(join(mount, 'systemd', pod)), false);
+  cgroups.update('u1', 'Burstable', { cpuShares: 2, cpuPeriodUs: 100_000 });
+  assert.equal(read(`cpu/${pod}/cpu.cfs_quota_us`), '-1');
+  assert.deepEqual(cgroups.pods(), ['u1']);
+});
+
+test('v2: weight, quota and memory in one group, controllers passed on from above', () => {
+  const mount = join(dir, 'v2');
+  mkdirSync(mount);
+  writeFileSync(join(mount, 'cgroup.controllers'), 'cpuset cpu io memory pids misc\n');
+  const cgroups = openCgroups({ prefix: 'gantry/n1', mount, log: silentLog, version: 2 });
+  cgroups.create('u2', 'Guaranteed', limits);
+  const read = (file: string): string => readFileSync(join(mount, file), 'utf8');
+  const pod = 'gantry/n1/kubepods/podu2';
+  assert.equal(read('cgroup.subtree_control'), '+cpu +memory +pids +cpuset +io');
+  assert.equal(read(`${pod}/cpu.weight`), '39');
+  assert.equal(read(`${pod}/cpu.max`), '50000 100000');
+  assert.equal(read(`${pod}/memory.max`), '1048576');
+  cgroups.update('u2', 'Guaranteed', { cpuShares: 262_144, cpuPeriodUs: 100_000 });
+  assert.equal(read(`${pod}/cpu.weight`), '10000');
+  assert.equal(read(`${pod}/cpu.max`), 'max 100000');
+});
+
+test('groups on this machine come and go without a trace', {
+  skip: process.getuid?.() !== 0 && 'needs root',
+}, () => {
+  const prefix = `gantry-test/${process.pid}`;
+  const cgroups = openCgroups({ prefix, log: silentLog });
+  try {
+    cgroups.create('u3', 'Burstable', { cpuShares: 128, cpuPeriodUs: 100_000 });
+    assert.deepEqual(cgroups.pods(), ['u3']);
+    assert.equal(cgroups.remove('u3'), true);
+    assert.deepEqual(cgroups.pods(), []);
+    assert.equal(cgroups.remove('u3'), true);
+  } finally {
+    cgroups.removeAll();
+  }
+  assert.equal(existsSync('/sys/fs/cgroup/cpu/gantry-test'), false);
+  assert.equal(existsSync('/sys/fs/cgroup/gantry-test'), false);
+});
