@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { silentLog } from '#base/log.ts';
+import { until } from '#base/testing.ts';
 import { openCgroups } from '#node-agent/node/cgroups.ts';
 
 const dir = mkdtempSync('/tmp/G-cgroups-');
@@ -58,13 +61,21 @@ test('v2: weight, quota and memory in one group, controllers passed on from abov
 
 test('groups on this machine come and go without a trace', {
   skip: process.getuid?.() !== 0 && 'needs root',
-}, () => {
+}, async () => {
   const prefix = `gantry-test/${process.pid}`;
   const cgroups = openCgroups({ prefix, log: silentLog });
   try {
     cgroups.create('u3', 'Burstable', { cpuShares: 128, cpuPeriodUs: 100_000 });
     assert.deepEqual(cgroups.pods(), ['u3']);
-    assert.equal(cgroups.remove('u3'), true);
+    const child = spawn('sleep', ['60'], { stdio: 'ignore' });
+    const ended = once(child, 'exit');
+    const hierarchy = cgroups.version === 1 ? '/sys/fs/cgroup/cpu' : '/sys/fs/cgroup';
+    const group = join(hierarchy, cgroups.podPath('u3', 'Burstable'));
+    writeFileSync(join(group, 'cgroup.procs'), String(child.pid));
+    assert.equal(cgroups.remove('u3'), false, 'somebody lives in it');
+    assert.equal(cgroups.killLeft('u3'), 1);
+    await ended;
+    await until('an empty group', () => cgroups.remove('u3'));
     assert.deepEqual(cgroups.pods(), []);
     assert.equal(cgroups.remove('u3'), true);
   } finally {

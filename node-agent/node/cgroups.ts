@@ -30,6 +30,8 @@ export type Cgroups = {
   aProcess(uid: string, qos: QosClass): number | undefined;
   /** Removes a pod's groups everywhere. False while a process still lives in them. */
   remove(uid: string): boolean;
+  /** Kills what still lives in a pod's groups; how many processes that were. */
+  killLeft(uid: string): number;
   /** uids of all pods that have groups. */
   pods(): string[];
   /** Removes the node's own groups, for a node that is taken down; pods' groups must be gone. */
@@ -152,6 +154,19 @@ export function openCgroups(options: CgroupOptions): Cgroups {
       }
       return gone;
     },
+    killLeft(uid) {
+      const pids = new Set<number>();
+      for (const hierarchy of hierarchies())
+        for (const dir of parents) collectPids(join(hierarchy, dir, `pod${uid}`), pids);
+      for (const pid of pids) {
+        try {
+          process.kill(pid, 'SIGKILL');
+        } catch {
+          // it has just ended
+        }
+      }
+      return pids.size;
+    },
     pods() {
       const found = new Set<string>();
       for (const hierarchy of hierarchies()) {
@@ -174,6 +189,15 @@ export function openCgroups(options: CgroupOptions): Cgroups {
       }
     },
   };
+}
+
+/** The processes of a group and of those below it. */
+function collectPids(dir: string, into: Set<number>): void {
+  if (!existsSync(dir)) return;
+  for (const entry of readdirSync(dir, { withFileTypes: true }))
+    if (entry.isDirectory()) collectPids(join(dir, entry.name), into);
+  for (const pid of readFileSync(join(dir, 'cgroup.procs'), 'utf8').split('\n'))
+    if (pid !== '') into.add(Number(pid));
 }
 
 /** Removes a group and those below it, as far as they are empty. */

@@ -54,7 +54,9 @@ export async function sweep({ services, isWanted }: Omit<GarbageOptions, 'clock'
     if (!isWanted(uid)) await rm(join(paths.logsDir, name), { recursive: true, force: true });
   }
   for (const uid of cgroups?.pods() ?? []) {
-    if (!isWanted(uid) && services.runtimes.get(uid).sandboxes.length === 0) cgroups?.remove(uid);
+    if (isWanted(uid) || services.runtimes.get(uid).sandboxes.length > 0) continue;
+    // What the runtime does not know any more can end by us only; the next sweep removes the groups.
+    if (!cgroups?.remove(uid)) cgroups?.killLeft(uid);
   }
 }
 

@@ -56,6 +56,8 @@ const QUIET_TRIES = 5;
 const START_BACKOFF = { initialMs: 2_000, maxMs: 20_000 };
 /** Removing a cgroup right after its last process ended can take the kernel a moment. */
 const CGROUP_TRIES = 20;
+/** Processes that the runtime has just killed are gone by then. */
+const CGROUP_KILL_TRIES = 10;
 const CGROUP_WAIT_MS = 50;
 
 /** What a worker remembers of its pod between plans; all of it may be lost. */
@@ -245,6 +247,8 @@ export async function release(ctx: StepContext): Promise<void> {
   memory.volumes = { state: 'absent' };
   for (let tries = 1; services.cgroups && !services.cgroups.remove(uid); tries++) {
     if (tries === CGROUP_TRIES) throw new Error(`processes are left in the cgroups of pod ${uid}`);
+    // A runtime that died while it made a sandbox no longer knows what it had begun.
+    if (tries >= CGROUP_KILL_TRIES) services.cgroups.killLeft(uid);
     await services.clock.sleep(CGROUP_WAIT_MS, { signal });
   }
   memory.released = true;
