@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { createServer as createTcpServer } from 'node:net';
 import { after, test } from 'node:test';
 import * as grpc from '@grpc/grpc-js';
+import protobuf from 'protobufjs';
 import { systemClock } from '#base/clock.ts';
 import type { Container } from '#api/types.ts';
 import { createHandlers, type Handler, portOf } from '#node-agent/containers/handlers.ts';
@@ -93,36 +94,61 @@ test('tcp: a connection is enough', async () => {
   );
 });
 
-test('grpc: only SERVING is healthy', async () => {
+type Answer = grpc.sendUnaryData<Buffer>;
+const raw = (bytes: Buffer): Buffer => bytes;
+const CHECK = {
+  path: '/grpc.health.v1.Health/Check',
+  requestStream: false,
+  responseStream: false,
+  requestSerialize: raw,
+  requestDeserialize: raw,
+  responseSerialize: raw,
+  responseDeserialize: raw,
+} as const;
+
+/** Serves grpc.health.v1 for services by name, with `served` as their states. */
+async function healthServer(served: Readonly<Record<string, number>>, services = { Check: CHECK }) {
   const server = new grpc.Server();
-  const text = { serialize: (b: Buffer) => b, deserialize: (b: Buffer) => b };
-  server.addService(
-    {
-      Check: {
-        path: '/grpc.health.v1.Health/Check',
-        requestStream: false,
-        responseStream: false,
-        requestSerialize: text.serialize,
-        requestDeserialize: text.deserialize,
-        responseSerialize: text.serialize,
-        responseDeserialize: text.deserialize,
-      },
-    },
-    {
-      Check: (call: grpc.ServerUnaryCall<Buffer, Buffer>, done: grpc.sendUnaryData<Buffer>) => {
-        const service = call.request.subarray(2).toString();
-        done(null, Buffer.from([8, service === 'sick' ? 2 : 1]));
-      },
-    },
-  );
-  const open = await new Promise<number>((resolve, reject) =>
+  const Check = ({ request }: grpc.ServerUnaryCall<Buffer, Buffer>, done: Answer): void => {
+    const reader = protobuf.Reader.create(request);
+    const service = reader.len > 0 && reader.uint32() === 0x0a ? reader.string() : '';
+    if (service === 'hangs') return;
+    const status = served[service];
+    if (status === undefined) done({ code: grpc.status.NOT_FOUND, details: 'unknown service' });
+    else done(null, Buffer.from([8, status]));
+  };
+  server.addService(services, { Check });
+  const port = await new Promise<number>((resolve, reject) =>
     server.bindAsync('127.0.0.1:0', grpc.ServerCredentials.createInsecure(), (error, bound) =>
       error ? reject(error) : resolve(bound),
     ),
   );
-  assert.equal((await check({ grpc: { port: open } })).ok, true);
-  const sick = await check({ grpc: { port: open, service: 'sick' } });
-  assert.deepEqual(sick, { ok: false, output: 'service unhealthy (responded with "NOT_SERVING")' });
-  server.forceShutdown();
-  assert.equal((await check({ grpc: { port: 1 } }, 500)).ok, false);
+  return { port, stop: () => server.forceShutdown() };
+}
+
+test('grpc: only SERVING is healthy, whatever else comes says what it was', async () => {
+  const long = 'long.'.repeat(50);
+  const health = await healthServer({ '': 1, well: 1, sick: 2, [long]: 1 });
+  const other = await healthServer({}, { Check: { ...CHECK, path: '/other.Thing/Do' } } as never);
+  try {
+    const said = async (service?: string, timeoutMs?: number, open = health.port) => {
+      const probe = { port: open, ...(service === undefined ? {} : { service }) };
+      const { ok, output } = await check({ grpc: probe }, timeoutMs);
+      return `${ok} ${output}`;
+    };
+    assert.equal(await said(), 'true service healthy');
+    assert.equal(await said('well'), 'true service healthy');
+    assert.equal(await said(long), 'true service healthy', 'a name of more than 127 bytes');
+    assert.equal(await said('sick'), 'false service unhealthy (responded with "NOT_SERVING")');
+    assert.match(await said('none'), /^false error: health rpc probe failed: unknown service/);
+    assert.match(
+      await said('hangs', 200),
+      /^false timeout: health rpc did not complete within 0.2s$/,
+    );
+    assert.match(await said('', 2_000, other.port), /^false error: this server does not implement/);
+    assert.match(await said('', 500, 1), /^false timeout: failed to connect service "127.0.0.1:1"/);
+  } finally {
+    health.stop();
+    other.stop();
+  }
 });

@@ -3,6 +3,7 @@ import * as http from 'node:http';
 import * as https from 'node:https';
 import * as net from 'node:net';
 import * as grpc from '@grpc/grpc-js';
+import protobuf from 'protobufjs';
 import type { Clock } from '#base/clock.ts';
 import { errorText } from '#base/log.ts';
 import type { Container, Plain } from '#api/types.ts';
@@ -211,7 +212,7 @@ function grpcCheck(
     client.makeUnaryRequest(
       '/grpc.health.v1.Health/Check',
       (name: string) =>
-        Buffer.concat([Buffer.from([0x0a, Buffer.byteLength(name)]), Buffer.from(name)]),
+        Buffer.from(protobuf.Writer.create().uint32(SERVICE_TAG).string(name).finish()),
       // The answer's one field, `status`, is number 1, a varint; absent means 0, UNKNOWN.
       (bytes: Buffer) => (bytes[0] === 0x08 ? (bytes[1] ?? 0) : 0),
       service,
@@ -230,6 +231,8 @@ function grpcCheck(
   });
 }
 
+/** The request's one field, `service`: number 1, a text. */
+const SERVICE_TAG = 0x0a;
 const HEALTH = ['UNKNOWN', 'SERVING', 'NOT_SERVING', 'SERVICE_UNKNOWN'];
 
 function grpcText(
