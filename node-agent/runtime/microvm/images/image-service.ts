@@ -208,11 +208,10 @@ export function openImages(config: ImagesConfig): MicrovmImages {
       return Promise.resolve(record ? toImage(record) : null);
     },
     async pullImage(name, auth, options) {
-      const reference = parseReference(name);
       const signal = options?.signal ?? new AbortController().signal;
       pulling++;
       try {
-        return await pull(name, reference, auth, signal);
+        return await pull(name, parseReference(name), auth, signal);
       } catch (error) {
         signal.throwIfAborted();
         log.warn('cannot pull an image', { image: name, error: errorText(error) });
