@@ -138,6 +138,7 @@ export type TestNodeOptions = {
   /** A network that is none of the agent's: a bridge plugin's. */
   foreignNetwork?: true;
   eviction?: NonNullable<NodeAgentConfig['eviction']>;
+  maxPods?: number;
 };
 
 /** A whole node agent with its own containerd and network, Ready. */
@@ -168,6 +169,7 @@ export async function startTestNode(options: TestNodeOptions): Promise<TestNode>
         ...(options.podManifestPath ? { podManifestPath: options.podManifestPath } : {}),
         ...(options.foreignNetwork ? { cniConfDir } : {}),
         ...(options.eviction ? { eviction: options.eviction } : {}),
+        ...(options.maxPods ? { maxPods: options.maxPods } : {}),
         ...(tls
           ? {
               tlsCertFile: tls.certFile,

@@ -2,11 +2,17 @@ import { matchesNodeSelectorTerm } from '#api/node-selector.ts';
 import { addAmounts, type Amounts, podAmounts } from '#api/pod-resources.ts';
 import { tolerates } from '#api/tolerations.ts';
 import type { Node, Pod } from '#api/types.ts';
+import { isCritical } from '#node-agent/node/eviction.ts';
 import type { RuntimeFeatures } from '#node-agent/runtime/service.ts';
 import { SAFE_SYSCTLS } from '#node-agent/containers/security-context.ts';
 
 /** Why a node refuses a pod: the event it gets, and with a word before it the status it fails with. */
-export type Refusal = { reason: string; message: string };
+export type Refusal = {
+  reason: string;
+  message: string;
+  /** All that the node has too little of, where nothing else is wrong. */
+  short?: Amounts;
+};
 
 export type AdmissionFacts = {
   node: Node;
@@ -33,8 +39,7 @@ export function admitPod(
     refuseBySysctls(pod, facts.allowedUnsafeSysctls) ??
     refuseByAppArmor(pod, facts.hasAppArmor) ??
     refuseByGroupsPolicy(pod, facts.features) ??
-    refuseByResources(pod, others, allocatable) ??
-    refuseByPorts(pod, others)
+    refuseByRoom(pod, others, allocatable)
   );
 }
 
@@ -125,6 +130,13 @@ function refuseByAppArmor({ spec }: Pod, hasAppArmor: boolean): Refusal | undefi
   };
 }
 
+function refuseByRoom(pod: Pod, others: readonly Pod[], allocatable: Amounts): Refusal | undefined {
+  const ports = refuseByPorts(pod, others);
+  // For a critical pod others would go, and in vain if its port is taken.
+  if (ports && isCritical(pod)) return ports;
+  return refuseByResources(pod, others, allocatable) ?? ports;
+}
+
 function refuseByResources(
   pod: Pod,
   others: readonly Pod[],
@@ -132,22 +144,24 @@ function refuseByResources(
 ): Refusal | undefined {
   const used: Amounts = new Map([['pods', others.length]]);
   for (const other of others) addAmounts(used, podAmounts(other.spec, 'requests'));
-  const asked = podAmounts(pod.spec, 'requests');
-  asked.set('pods', 1);
+  const asked: Amounts = new Map([['pods', 1], ...podAmounts(pod.spec, 'requests')]);
+  const short: Amounts = new Map();
   for (const [name, amount] of asked) {
     const capacity = allocatable.get(name);
     // What the agent does not count (extended resources of others) is not its to refuse.
     if (capacity === undefined || amount === 0) continue;
-    const taken = used.get(name) ?? 0;
-    if (taken + amount <= capacity) continue;
-    return {
-      reason: `OutOf${name}`,
-      message:
-        `Node didn't have enough resource: ${name}, ` +
-        `requested: ${amount}, used: ${taken}, capacity: ${capacity}`,
-    };
+    const missing = (used.get(name) ?? 0) + amount - capacity;
+    if (missing > 0) short.set(name, missing);
   }
-  return undefined;
+  const [name] = short.keys();
+  if (name === undefined) return undefined;
+  return {
+    reason: `OutOf${name}`,
+    message:
+      `Node didn't have enough resource: ${name}, requested: ${asked.get(name)}, ` +
+      `used: ${used.get(name) ?? 0}, capacity: ${allocatable.get(name)}`,
+    short,
+  };
 }
 
 function refuseByPorts(pod: Pod, others: readonly Pod[]): Refusal | undefined {

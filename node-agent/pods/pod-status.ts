@@ -17,6 +17,7 @@ import {
 } from '#node-agent/pods/pod-observation.ts';
 import { stopOf } from '#node-agent/pods/pod-outcome.ts';
 import { mayRestartAll, outdatedIn, outdatedRunning } from '#node-agent/pods/restart-all.ts';
+import { PREEMPTING } from '#node-agent/pods/pod-preemption.ts';
 import { unsizedContainers } from '#node-agent/pods/pod-resize.ts';
 
 export type Phase = 'Pending' | 'Running' | 'Succeeded' | 'Failed';
@@ -210,13 +211,18 @@ function conditions(
     verdicts.push(['AllContainersRestarting', { status: restarting ? 'True' : 'False' }]);
   }
   const order = o.order;
-  if (order?.cause === 'failed' && order.reason === 'Evicted' && !isRefusal(o)) {
-    verdicts.push([
-      'DisruptionTarget',
-      { status: 'True', reason: 'TerminationByKubelet', message: order.message },
-    ]);
+  const disrupted = order?.cause === 'failed' && !isRefusal(o) && disruption(order);
+  if (disrupted) {
+    const why = { reason: 'TerminationByKubelet', message: disrupted };
+    verdicts.push(['DisruptionTarget', { status: 'True', ...why }]);
   }
   return verdicts.map(([type, verdict]) => condition(o, type, verdict));
+}
+
+/** What the node itself says of a pod that it ends for others' sake. */
+function disruption({ reason, message }: { reason: string; message: string }): string | undefined {
+  if (reason === PREEMPTING) return 'Pod was preempted by Kubelet to accommodate a critical pod.';
+  return reason === 'Evicted' ? message : undefined;
 }
 
 /** Keeps the transition time of a condition whose status did not change. */

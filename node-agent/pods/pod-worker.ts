@@ -38,8 +38,16 @@ const MAX_TOLD = 100;
 const PULL_ERROR_SHOWN_MS = 2_000;
 /** A plan follows a plan at most so often without a pause; a fault shall cost no whole core. */
 const MAX_TURNS_IN_A_ROW = 200;
+/** Whoever makes room wakes the worker; this is the safety net. */
+const ROOM_POLL_MS = 1_000;
 /** A container waits for something it refers to. */
 const CONFIG_ERROR = 'CreateContainerConfigError';
+
+export type Admission = {
+  refusal?: Refusal | undefined;
+  /** False while others make room for the pod. */
+  hasRoom?: () => boolean;
+};
 
 /**
  * One pod's worker: observes, plans, does the plan's steps, reports, and again until nothing is left
@@ -58,14 +66,24 @@ export class PodWorker {
   #ended = false;
   #told = new Set<string>();
   #referenceChanged = false;
+  readonly #hasRoom: () => boolean;
   #refreshAgain = false;
   #mounting = false;
   #allocation: Allocation;
   #pending: ResizePending | undefined;
   #refreshing: Promise<void> | undefined;
 
-  /** With `refusal` the pod fails at once, before anything of it is made. */
-  constructor(pod: Pod, services: NodeServices, signal: AbortSignal, refusal?: Refusal) {
+  /**
+   * With `refusal` the pod fails at once, before anything of it is made; while `hasRoom` says no
+   * nothing of it is made either.
+   */
+  constructor(
+    pod: Pod,
+    services: NodeServices,
+    signal: AbortSignal,
+    { refusal, hasRoom = () => true }: Admission = {},
+  ) {
+    this.#hasRoom = hasRoom;
     this.#pod = pod;
     this.#allocation = reportedAllocation(pod);
     this.#services = services;
@@ -92,7 +110,7 @@ export class PodWorker {
 
   /** It asks for more than the node has left now. */
   get waitsForResources(): boolean {
-    return this.#pending?.reason === 'Deferred';
+    return this.#pending?.reason === 'Deferred' || !this.#hasRoom();
   }
 
   /** Ended for good: nothing of it is left on the node. */
@@ -144,7 +162,7 @@ export class PodWorker {
     this.wake();
   }
 
-  /** Evicted by the node. */
+  /** Evicted or preempted by the node. */
   fail(reason: string, message: string, graceSeconds = 0): void {
     this.#order ??= {
       cause: 'failed',
@@ -217,6 +235,10 @@ export class PodWorker {
     let turns = 0;
     while (!this.#ended && !this.#signal.aborted) {
       this.#woken = false;
+      if (!this.#order && !this.#hasRoom()) {
+        await this.#sleep(this.#services.clock.now() + ROOM_POLL_MS);
+        continue;
+      }
       const o = this.#observe();
       this.#report(o);
       const plan = podPlan(o);

@@ -1,18 +1,25 @@
 import { errorText } from '#base/log.ts';
 import type { Pod } from '#api/types.ts';
 import type { Informer } from '#client/informer.ts';
+import { isCritical } from '#node-agent/node/eviction.ts';
 import type { NodeServices } from '#node-agent/node/node-services.ts';
 import { graceOf } from '#node-agent/pods/pod-observation.ts';
 import { hasLiveVolumes } from '#node-agent/storage/pod-volumes.ts';
-import { PodWorker } from '#node-agent/pods/pod-worker.ts';
+import { choosePreempted, PREEMPTED_MESSAGE, PREEMPTING } from '#node-agent/pods/pod-preemption.ts';
+import { type Admission, PodWorker } from '#node-agent/pods/pod-worker.ts';
 import type { Refusal } from '#node-agent/pods/pod-admission.ts';
-import { isMirror, isStatic } from '#node-agent/pods/static-pods.ts';
+import { isMirror } from '#node-agent/pods/static-pods.ts';
 
 /** How often volumes that follow API objects are brought up to date, and how fine time is cut. */
 const REFRESH_MS = 60_000;
 const REFRESH_TICK_MS = 5_000;
 /** A volume of a driver may have grown; an agent may not watch claims, so it asks. */
 const GROWTH_MS = 15_000;
+
+/** Beyond its grace a pod gets so long to make room; then the critical one comes anyway. */
+const ROOM_MS = 30_000;
+
+const sameUid = (a: Pod, b: Pod): boolean => a.metadata.uid === b.metadata.uid;
 
 export type PodWorkersOptions = {
   services: NodeServices;
@@ -71,9 +78,11 @@ export class PodWorkers {
 
   /** The other pods that hold resources of the node, with what they have been granted. */
   granted(except: string): Pod[] {
-    return this.all()
-      .filter((worker) => !worker.terminal && worker.pod.metadata.uid !== except)
-      .map((worker) => worker.granted);
+    return this.#holders(except).map((worker) => worker.granted);
+  }
+
+  #holders(except: string): PodWorker[] {
+    return this.all().filter((one) => !one.terminal && one.pod.metadata.uid !== except);
   }
 
   wake(uid: string): void {
@@ -119,8 +128,7 @@ export class PodWorkers {
       return;
     }
     const { services, signal } = this.#options;
-    const refusal = this.#refusal(pod, uid);
-    const worker = new PodWorker(pod, services, signal, refusal);
+    const worker = new PodWorker(pod, services, signal, this.#admission(pod, uid));
     this.#workers.set(uid, worker);
     void worker.done
       .catch((error: unknown) =>
@@ -142,18 +150,47 @@ export class PodWorkers {
       if (uid !== by && worker.waitsForResources) worker.wake();
   }
 
-  #refusal(pod: Pod, uid: string): Refusal | undefined {
+  #admission(pod: Pod, uid: string): Admission {
     const { services, admit } = this.#options;
     const phase = pod.status?.phase;
     const isNew =
       services.runtimes.get(uid).sandboxes.length === 0 &&
-      !isStatic(pod) &&
       !pod.metadata.deletionTimestamp &&
       !pod.status?.startTime &&
       phase !== 'Failed' &&
       phase !== 'Succeeded';
-    if (!isNew) return undefined;
-    return admit(pod, this.granted(uid));
+    if (!isNew) return {};
+    const refusal = admit(pod, this.granted(uid));
+    return refusal?.short && isCritical(pod) ? this.#makeRoom(pod, uid, refusal) : { refusal };
+  }
+
+  /** Ends less important pods, so that a critical one can come when they are gone. */
+  #makeRoom(pod: Pod, uid: string, refusal: Refusal): Admission {
+    const { services, admit } = this.#options;
+    const leaving = this.#holders(uid).filter((worker) => worker.stopping);
+    const staying = this.granted(uid).filter((p) => !leaving.some((w) => sameUid(w.pod, p)));
+    // What is on its way out makes room by itself.
+    const still = leaving.length > 0 ? admit(pod, staying) : refusal;
+    const chosen = still?.short ? choosePreempted(pod, staying, still.short) : [];
+    if (!Array.isArray(chosen)) return { refusal: chosen };
+    const left = staying.filter((p) => !chosen.includes(p));
+    const other = admit(pod, left);
+    if (other) return { refusal: other };
+    const victims = chosen.flatMap(({ metadata }) => this.#workers.get(metadata.uid ?? '') ?? []);
+    for (const victim of victims) {
+      const { name, namespace } = victim.pod.metadata;
+      const by = `${pod.metadata.namespace}/${pod.metadata.name}`;
+      services.log.warn('preempting a pod', { pod: `${namespace}/${name}`, by });
+      const told = { type: 'Warning', reason: PREEMPTING, message: PREEMPTED_MESSAGE } as const;
+      services.events.record(victim.pod, told);
+      victim.fail(PREEMPTING, PREEMPTED_MESSAGE, graceOf(victim.pod));
+    }
+    const going = [...leaving, ...victims];
+    const graceMs = Math.max(...going.map((worker) => graceOf(worker.pod))) * 1000;
+    const untilMs = services.clock.now() + graceMs + ROOM_MS;
+    const gone = (worker: PodWorker): boolean =>
+      worker.terminal || worker.released || this.get(worker.pod.metadata.uid ?? '') !== worker;
+    return { hasRoom: () => going.every(gone) || services.clock.now() > untilMs };
   }
 
   #removed(pod: Pod): void {
