@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { startTestServer, type TestServer } from '#apiserver/testing.ts';
 import { silentLog } from '#base/log.ts';
+import { until } from '#base/testing.ts';
 import type { Node, PersistentVolumeClaim, Pod } from '#api/types.ts';
 import { createApi } from '#client/http-api.ts';
 import { inProcessTransport } from '#client/in-process-transport.ts';
@@ -124,13 +125,6 @@ async function away(path: string): Promise<void> {
     await pause();
   }
 }
-async function until(what: string, ok: () => boolean): Promise<void> {
-  const end = Date.now() + LIMIT_MS;
-  while (!ok()) {
-    if (Date.now() > end) throw new Error(`${what}: not in time`);
-    await pause();
-  }
-}
 const podAt = (name: string): string => `${NAMESPACE}/pods/${name}`;
 const claimAt = (name: string): string => `${NAMESPACE}/persistentvolumeclaims/${name}`;
 const isIn = (phase: string) => (pod: Pod) => pod.status?.phase === phase;
@@ -185,7 +179,7 @@ run('provisioned, attached, staged, published, used, grown, and all of it undone
   );
   assert.equal(grown.status?.conditions, undefined);
   await gone(podAt('data'));
-  await until('detached', () => driver.attached.size === 0);
+  await until('detached', () => driver.attached.size === 0, LIMIT_MS);
   await get<Node>('/api/v1/nodes/n1', (object) => !object.status?.volumesAttached?.length);
   await pod('data', 'test "$(cat /data/file)" = kept', MOUNT);
   await get(podAt('data'), isIn('Succeeded'));
@@ -209,7 +203,7 @@ run('a block volume is a device of the container', async () => {
   execFileSync('sync');
   assert.equal(readFileSync(image).subarray(0, 6).toString(), 'gantry');
   await gone(podAt('raw'));
-  await until('detached', () => driver.attached.size === 0);
+  await until('detached', () => driver.attached.size === 0, LIMIT_MS);
   await gone(claimAt('raw'));
 });
 
@@ -217,17 +211,17 @@ run('an agent that is killed while a volume is being made goes on where it was',
   await claim('cut');
   driver.failing.set('NodePublishVolume', 'not now');
   await pod('cut', LOOP, MOUNT);
-  await until('published', () =>
+  const isPublished = (): boolean =>
     driver.calls.some(
       ({ method, request }) => method === 'NodePublishVolume' && request.volumeContext['made'],
-    ),
-  );
+    );
+  await until('published', isPublished, LIMIT_MS);
   await node.restart(async () => {
     driver.failing.clear();
   });
   await get(podAt('cut'), isIn('Running'));
   await gone(podAt('cut'));
-  await until('detached', () => driver.attached.size === 0);
+  await until('detached', () => driver.attached.size === 0, LIMIT_MS);
   assert.equal(
     /kubernetes.io~csi|globalmount/.test(readFileSync('/proc/self/mountinfo', 'utf8')),
     false,

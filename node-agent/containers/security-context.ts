@@ -159,9 +159,10 @@ function checkNonRoot({ pod, container, image }: ContainerSecurityOptions, user?
     throw new ConfigError(`container has runAsNonRoot and image will run as root ${where}`);
 }
 
-/** Where the host has no AppArmor the pod has been refused before. */
-function appArmorProfile(
-  profile: Plain<models.V1AppArmorProfile> | undefined,
+/** In the runtime's words; `refOf` says where it finds a profile of the node. */
+function securityProfile(
+  profile: { type: string; localhostProfile?: string } | undefined,
+  refOf: (localhostProfile: string) => string,
 ): SecurityProfile | undefined {
   switch (profile?.type) {
     case undefined:
@@ -169,27 +170,18 @@ function appArmorProfile(
     case 'RuntimeDefault':
       return { profileType: 'RuntimeDefault' };
     case 'Localhost':
-      return { profileType: 'Localhost', localhostRef: profile.localhostProfile ?? '' };
+      return { profileType: 'Localhost', localhostRef: refOf(profile.localhostProfile ?? '') };
     default:
       return { profileType: 'Unconfined' };
   }
 }
 
-function seccompProfile(
+/** Where the host has no AppArmor the pod has been refused before. */
+const appArmorProfile = (
+  profile: Plain<models.V1AppArmorProfile> | undefined,
+): SecurityProfile | undefined => securityProfile(profile, (name) => name);
+
+const seccompProfile = (
   profile: Plain<models.V1SeccompProfile> | undefined,
   seccompDir: string,
-): SecurityProfile | undefined {
-  switch (profile?.type) {
-    case undefined:
-      return undefined;
-    case 'RuntimeDefault':
-      return { profileType: 'RuntimeDefault' };
-    case 'Localhost':
-      return {
-        profileType: 'Localhost',
-        localhostRef: join(seccompDir, profile.localhostProfile ?? ''),
-      };
-    default:
-      return { profileType: 'Unconfined' };
-  }
-}
+): SecurityProfile | undefined => securityProfile(profile, (name) => join(seccompDir, name));
