@@ -15,6 +15,8 @@ import type {
 export const SELECTED_NODE = 'volume.kubernetes.io/selected-node';
 /** The provisioner of classes whose volumes are made by hand. */
 export const NO_PROVISIONER = 'kubernetes.io/no-provisioner';
+/** On what the binder did by itself, and may undo. */
+export const BOUND_BY_CONTROLLER = 'pv.kubernetes.io/bound-by-controller';
 const OLD_CLASS = 'volume.beta.kubernetes.io/storage-class';
 
 type Claim = PersistentVolumeClaim;
@@ -87,6 +89,21 @@ function isPicked(claim: Claim, volume: Volume): boolean {
   if (classOf(claim) !== classOf(volume)) return false;
   const { selector } = claim.spec ?? {};
   return !selector || matchesLabels(selector, volume.metadata.labels ?? {});
+}
+
+/** The volume as it says that it belongs to the claim: the first write of a binding. */
+export function reservedFor({ metadata }: Claim, volume: Volume): Volume {
+  const { namespace = '', name = '', uid = '', resourceVersion = '' } = metadata;
+  const kind = 'PersistentVolumeClaim';
+  const claimRef = { kind, apiVersion: 'v1', namespace, name, uid, resourceVersion };
+  // A volume that its author reserved is not ours to give to others later.
+  const byUs = volume.spec?.claimRef ? {} : { [BOUND_BY_CONTROLLER]: 'yes' };
+  const annotations = { ...volume.metadata.annotations, ...byUs };
+  return {
+    ...volume,
+    metadata: { ...volume.metadata, annotations },
+    spec: { ...volume.spec, claimRef },
+  };
 }
 
 /** May pods on the node use the volume? */

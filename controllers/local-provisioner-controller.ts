@@ -31,8 +31,9 @@ export const volumeNameFor = ({ metadata }: PersistentVolumeClaim): string => `p
 /** Makes the volume of a claim on the node of its first consumer. Pure. */
 export function planLocalClaim(world: LocalClaimWorld): Plan {
   const { claim, storageClass, node, exists } = world;
-  if (storageClass?.provisioner !== PROVISIONER || exists || !node) return { actions: [] };
+  if (storageClass?.provisioner !== PROVISIONER || exists) return { actions: [] };
   if (claim.metadata.deletionTimestamp || claim.spec?.volumeName) return { actions: [] };
+  if (!node) return { actions: giveBack(claim) };
   const problem = problemOf(claim);
   if (problem) {
     const message = `failed to provision volume with StorageClass "${classOf(claim)}": ${problem}`;
@@ -45,6 +46,14 @@ export function planLocalClaim(world: LocalClaimWorld): Plan {
   const announce = { about: claim, success };
   const create: Action = { type: 'create', resource: persistentVolumes, object, announce };
   return { actions: [{ ...create, ifExists: 'ignore' }] };
+}
+
+/** Its node has gone: the scheduler is told to choose another by taking the name off. */
+function giveBack(claim: PersistentVolumeClaim): Action[] {
+  const { [SELECTED_NODE]: selected, ...annotations } = claim.metadata.annotations ?? {};
+  if (!selected) return [];
+  const object = { ...claim, metadata: { ...claim.metadata, annotations } };
+  return [{ type: 'update', resource: persistentVolumeClaims, object }];
 }
 
 function problemOf({ spec }: PersistentVolumeClaim): string {
@@ -127,6 +136,14 @@ async function runClaims(setup: ControllerSetup): Promise<void> {
         onSelf(claims, add);
         classes.onChange(() => {
           for (const claim of claims.list()) if (!claim.spec?.volumeName) add(keyText(claim));
+        });
+        nodeCache.onChange(({ type, object }) => {
+          if (type !== 'deleted') return;
+          for (const claim of claims.list()) {
+            if (claim.metadata.annotations?.[SELECTED_NODE] === object.metadata.name) {
+              add(keyText(claim));
+            }
+          }
         });
       },
       observe(key) {

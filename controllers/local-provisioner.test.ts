@@ -89,3 +89,14 @@ test('what a directory cannot be is told', async () => {
   assert.equal(sim.api.all(persistentVolumes).length, 0);
   await sim.stop();
 });
+
+test('a claim whose node has gone is given back to the scheduler', async () => {
+  const sim = await start(3);
+  const selected = 'volume.kubernetes.io/selected-node';
+  const body = { metadata: { annotations: { [selected]: 'gone' } } };
+  await sim.api.patch(persistentVolumeClaims, key, { type: 'merge', body });
+  const annotations = () => sim.api.all(persistentVolumeClaims)[0]?.metadata.annotations ?? {};
+  await sim.until(() => !(selected in annotations()), 'given back');
+  assert.equal(sim.api.all(persistentVolumes).length, 0);
+  await sim.stop();
+});

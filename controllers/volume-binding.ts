@@ -1,11 +1,13 @@
 import type { Node, PersistentVolume, PersistentVolumeClaim } from '#api/types.ts';
 import {
+  BOUND_BY_CONTROLLER,
   classOf,
   findVolume,
   isFor,
   type MatchWorld,
   mismatchOf,
   NO_PROVISIONER,
+  reservedFor,
   SELECTED_NODE,
   waitsForConsumer,
 } from '#api/volume-match.ts';
@@ -16,7 +18,6 @@ import { persistentVolumeClaims, persistentVolumes } from '#client/resources.ts'
 /** How claims and volumes find each other. Pure. Source: "Persistent Volumes", binding. */
 
 const BIND_COMPLETED = 'pv.kubernetes.io/bind-completed';
-const BOUND_BY_CONTROLLER = 'pv.kubernetes.io/bound-by-controller';
 const PROVISIONERS = [
   'volume.kubernetes.io/storage-provisioner',
   'volume.beta.kubernetes.io/storage-provisioner',
@@ -94,7 +95,9 @@ function setPhase(claim: Claim, phase: string): Action[] {
 /** First the volume points to the claim, then the claim to the volume, then the claim says so. */
 function bind(claim: Claim, volume: Volume): Action[] {
   const { claimRef } = volume.spec ?? {};
-  if (claimRef?.uid !== claim.metadata.uid) return [reserve(claim, volume)];
+  if (claimRef?.uid !== claim.metadata.uid) {
+    return [{ type: 'update', resource: persistentVolumes, object: reservedFor(claim, volume) }];
+  }
   const { name = '' } = volume.metadata;
   const { annotations } = claim.metadata;
   if (claim.spec?.volumeName !== name || !annotations?.[BIND_COMPLETED]) {
@@ -111,26 +114,6 @@ function bind(claim: Claim, volume: Volume): Action[] {
   if (status?.phase === 'Bound' && status.accessModes && status.capacity) return [];
   const object = { ...claim, status: { ...status, phase: 'Bound', accessModes, capacity } };
   return [{ type: 'updateStatus', resource: persistentVolumeClaims, object }];
-}
-
-function reserve(claim: Claim, volume: Volume): Action {
-  const { namespace = '', name = '', uid = '', resourceVersion = '' } = claim.metadata;
-  const claimRef = {
-    kind: 'PersistentVolumeClaim',
-    apiVersion: 'v1',
-    namespace,
-    name,
-    uid,
-    resourceVersion,
-  };
-  // A volume that its author reserved is not ours to give to others later.
-  const byUs = volume.spec?.claimRef ? {} : { [BOUND_BY_CONTROLLER]: 'yes' };
-  const metadata = {
-    ...volume.metadata,
-    annotations: { ...volume.metadata.annotations, ...byUs },
-  };
-  const object = { ...volume, metadata, spec: { ...volume.spec, claimRef } };
-  return { type: 'update', resource: persistentVolumes, object };
 }
 
 /** Nothing fits: a consumer is waited for, or a provisioner is told. */

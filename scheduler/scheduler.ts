@@ -22,6 +22,7 @@ import {
 import { bind, evictVictim, reportUnscheduled } from '#scheduler/bind.ts';
 import { decide, type Decision, type SearchStart, unschedulableMessage } from '#scheduler/cycle.ts';
 import type { WeightedPlugin } from '#scheduler/plugin.ts';
+import { planVolumes, type VolumePlan } from '#scheduler/plugins/volume-binding.ts';
 import { planPreemption } from '#scheduler/preemption.ts';
 import { type Attempt, SchedulingQueue } from '#scheduler/queue.ts';
 import {
@@ -32,6 +33,13 @@ import {
   type PodView,
   type StorageView,
 } from '#scheduler/snapshot.ts';
+import {
+  AssumedStorage,
+  bindVolumes,
+  type VolumeBinding,
+  VolumeBindingError,
+  VolumeWaits,
+} from '#scheduler/volume-binder.ts';
 
 export const DEFAULT_SCHEDULER = 'default-scheduler';
 
@@ -59,21 +67,32 @@ export async function runScheduler(options: SchedulerOptions): Promise<void> {
   const { informers, plugins, signal, clock, schedulerName = DEFAULT_SCHEDULER } = options;
   const namespaceInformer = informers.of(namespaces);
   const storage = storageInformers(informers);
+  const assumed = new AssumedStorage(storage.view);
+  const waits = new VolumeWaits();
   const budgetInformer = informers.of(podDisruptionBudgets);
   const cache = new ClusterCache({
     namespaceLabels: (name) => namespaceInformer.get({ name })?.metadata.labels,
-    storage: storage.view,
+    storage: assumed.view,
     budgets: (namespace) => budgetInformer.list(namespace),
   });
   const gateOf = (pod: Pod) => plugins.map(({ plugin }) => plugin.preEnqueue?.(pod)).find(Boolean);
   const queue = new SchedulingQueue(clock, (pod) => gateOf(pod) !== undefined);
-  const scheduler: Scheduler = { ...options, cache, queue, start: { index: 0 } };
   const inFlight = new Set<Promise<void>>();
-  const begin = (task: Promise<void>): void => {
-    const tracked = task.finally(() => inFlight.delete(tracked));
-    inFlight.add(tracked);
+  const waiting = new Set<Promise<void>>();
+  const track = (tasks: Set<Promise<void>>, task: Promise<void>): void => {
+    const tracked = task.finally(() => tasks.delete(tracked));
+    tasks.add(tracked);
   };
+  const begin = (task: Promise<void>): void => track(inFlight, task);
   const podInformer = informers.of(pods);
+  const isWanted = ({ pod: { metadata } }: PodView): boolean => {
+    const { namespace = '', name = '', uid } = metadata;
+    const pod = podInformer.get({ namespace, name });
+    return pod?.metadata.uid === uid && !pod?.spec.nodeName && !pod?.metadata.deletionTimestamp;
+  };
+  const volumes = { storage: storage.view, assumed, waits, isWanted };
+  const begun = { beginWaiting: (task: Promise<void>) => track(waiting, task), volumes };
+  const scheduler: Scheduler = { ...options, ...begun, cache, queue, start: { index: 0 } };
   const nodeInformer = informers.of(nodes);
   await Promise.race([
     Promise.all([
@@ -86,9 +105,11 @@ export async function runScheduler(options: SchedulerOptions): Promise<void> {
     untilAborted(signal),
   ]);
   storage.onChange(() => queue.clusterChanged());
+  storage.onBinding((key) => waits.changed(key));
   nodeInformer.onChange((change) => {
     if (change.type === 'deleted') cache.removeNode(change.object.metadata.name ?? '');
     else cache.setNode(change.object);
+    waits.changed(`node/${change.object.metadata.name}`);
     if (change.type !== 'updated' || mayHelp(change.old, change.object)) queue.clusterChanged();
   });
   podInformer.onChange((change) => {
@@ -96,6 +117,7 @@ export async function runScheduler(options: SchedulerOptions): Promise<void> {
     const wanted = change.type !== 'deleted' && !pod.spec.nodeName && !isTerminal(pod);
     if (change.type === 'deleted') cache.removePod(podKey(pod));
     else cache.setPod(pod);
+    waits.changed(`pod/${podKey(pod)}`);
     if (!wanted) {
       queue.delete(podKey(pod));
       // A pod that left its node frees room; one that came may be wanted near by another.
@@ -114,13 +136,19 @@ export async function runScheduler(options: SchedulerOptions): Promise<void> {
       if (inFlight.size >= MAX_BINDING) await Promise.race(inFlight);
     }
   }
-  await Promise.allSettled(inFlight);
+  await Promise.allSettled([...inFlight, ...waiting]);
 }
 
 type Scheduler = SchedulerOptions & {
   cache: ClusterCache;
   queue: SchedulingQueue;
   start: SearchStart;
+  volumes: Pick<VolumeBinding, 'storage' | 'assumed' | 'waits' | 'isWanted'>;
+  /**
+   * For pods that wait for their volumes: for minutes perhaps, so they take no place from others.
+   * They hold room on a node, which bounds them.
+   */
+  beginWaiting(task: Promise<void>): void;
 };
 
 /** Claims, volumes, classes and drivers; any change of them may let a pod fit. */
@@ -147,6 +175,18 @@ function storageInformers(informers: Informers) {
     onChange(changed: () => void): void {
       for (const informer of all) informer.onChange(changed);
     },
+    /** A claim, or the volume that is bound to it or meant for it, changed: `namespace/name`. */
+    onBinding(changed: (claim: string) => void): void {
+      claims.onChange(({ object: { metadata } }) =>
+        changed(`${metadata.namespace}/${metadata.name}`),
+      );
+      volumes.onChange((change) => {
+        const old = change.type === 'updated' ? change.old.spec?.claimRef : undefined;
+        for (const ref of [old, change.object.spec?.claimRef]) {
+          if (ref) changed(`${ref.namespace}/${ref.name}`);
+        }
+      });
+    },
   };
 }
 
@@ -167,23 +207,66 @@ function mayHelp(before: Node, after: Node): boolean {
 
 /** One pod's turn: decides at once (before the first await), then does what was decided. */
 async function attemptOne(scheduler: Scheduler, attempt: Attempt): Promise<void> {
-  const { cache, queue, plugins, random, start, log, signal } = scheduler;
+  const { cache, plugins, random, start } = scheduler;
   const view = podView(attempt.pod);
   try {
     const decision = decide(view, cache, plugins, { random, start });
     if (decision.type === 'bind') await carryOut(scheduler, view, decision.node);
     else await refuse(scheduler, view, decision);
   } catch (error) {
-    if (signal.aborted) return;
-    log.warn('scheduling failed', { pod: view.key, error: errorText(error) });
-    cache.forget(view.key);
-    queue.failed(view.key, 'error');
+    failed(scheduler, view, error);
   }
 }
 
-async function carryOut(scheduler: Scheduler, view: PodView, node: string): Promise<void> {
+function failed({ cache, queue, log, signal }: Scheduler, view: PodView, error: unknown): void {
+  if (signal.aborted) return;
+  log.warn('scheduling failed', { pod: view.key, error: errorText(error) });
+  cache.forget(view.key);
+  queue.failed(view.key, 'error');
+}
+
+async function carryOut(scheduler: Scheduler, view: PodView, name: string): Promise<void> {
+  const { cache, volumes } = scheduler;
+  const node = cache.node(name)?.node;
+  const plan = node && planVolumes({ pod: view, cluster: cache, state: new Map() }, node);
+  cache.assume(view, name);
+  if (!plan) return await bindTo(scheduler, view, name);
+  volumes.assumed.assume(view.key, plan, name);
+  scheduler.beginWaiting(
+    bindWithVolumes(scheduler, view, { plan, node: name }).catch((error: unknown) =>
+      failed(scheduler, view, error),
+    ),
+  );
+}
+
+/** The volumes first: a pod that is bound to a node cannot look for another. */
+async function bindWithVolumes(
+  scheduler: Scheduler,
+  view: PodView,
+  { plan, node }: { plan: VolumePlan; node: string },
+): Promise<void> {
+  const { api, cache, queue, recorder, signal, clock, volumes } = scheduler;
+  const binding = { ...volumes, api, cluster: cache, clock, signal };
+  try {
+    await bindVolumes(binding, view, plan, node);
+  } catch (error) {
+    if (!(error instanceof VolumeBindingError) && !isStatusError(error)) throw error;
+    cache.forget(view.key);
+    queue.failed(view.key, 'error');
+    queue.clusterChanged();
+    if (!volumes.isWanted(view)) return;
+    const message = `running PreBind plugin "VolumeBinding": ${errorText(error)}`;
+    recorder.record(view.pod, { type: 'Warning', reason: 'FailedScheduling', message });
+    const why = { reason: 'SchedulerError', message, nowIso: isoSeconds(clock) };
+    return await reportUnscheduled(api, view.pod, why, { signal });
+  } finally {
+    for (const claim of volumes.assumed.forget(view.key)) volumes.waits.changed(claim);
+  }
+  await bindTo(scheduler, view, node);
+}
+
+async function bindTo(scheduler: Scheduler, view: PodView, node: string): Promise<void> {
   const { api, cache, queue, recorder, signal, log } = scheduler;
-  cache.assume(view, node);
   try {
     await bind(api, view.pod, node, { signal });
   } catch (error) {

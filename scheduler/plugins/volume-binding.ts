@@ -46,33 +46,72 @@ export const volumeBinding: Plugin = {
         help: 'the data is on another node: make room there',
       };
     }
-    const volumes = storage.volumes();
-    for (const { claim, storageClass } of demand.waiting) {
-      const selected = claim.metadata.annotations?.[SELECTED_NODE];
-      const mayProvision =
-        storageClass !== undefined &&
-        storageClass.provisioner !== NO_PROVISIONER &&
-        isAllowed(storageClass, node);
-      const exists = findVolume({ claim, storageClass, node, volumes }) !== undefined;
-      if (!selected && !exists && mayProvision && !hasRoom(claim, storageClass, node, storage)) {
-        return {
-          reason: 'node(s) did not have enough free storage',
-          unresolvable: true,
-          help: `free or add storage of class ${storageClass.metadata.name}`,
-        };
-      }
-      const canBe = selected ? selected === node.metadata.name : mayProvision || exists;
-      if (!canBe) {
-        return {
-          reason: "node(s) didn't find available persistent volumes to bind",
-          unresolvable: true,
-          help: 'create a PersistentVolume that the node can reach',
-        };
-      }
-    }
-    return null;
+    const plan = meet(demand, node, storage);
+    return 'reason' in plan ? plan : null;
   },
 };
+
+/** What has to happen to a pod's claims before the pod is bound to a node. */
+export type VolumePlan = {
+  /** Volumes that exist, one for each of these claims. */
+  reserve: { claim: PersistentVolumeClaim; volume: PersistentVolume }[];
+  /** Claims whose provisioner is told the node; it may have been told before. */
+  provision: PersistentVolumeClaim[];
+};
+
+/**
+ * How the pod's unbound claims are met on the node; undefined when all are bound. Pure, and to be
+ * asked in the turn in which the node was chosen.
+ */
+export function planVolumes(context: CycleContext, node: Node): VolumePlan | undefined {
+  const { storage } = context.cluster;
+  const demand: Demand = { bound: [], waiting: [] };
+  if (!storage || addDemands(context, storage, demand) || demand.waiting.length === 0) {
+    return undefined;
+  }
+  const plan = meet(demand, node, storage);
+  return 'reason' in plan ? undefined : plan;
+}
+
+/** Volumes that exist come before new ones; no two claims of a pod get the same. */
+function meet({ waiting }: Demand, node: Node, storage: StorageView): VolumePlan | Refusal {
+  const plan: VolumePlan = { reserve: [], provision: [] };
+  let volumes = waiting.length === 0 ? [] : storage.volumes();
+  for (const { claim, storageClass } of waiting) {
+    const selected = claim.metadata.annotations?.[SELECTED_NODE];
+    if (selected === node.metadata.name) {
+      plan.provision.push(claim);
+      continue;
+    }
+    const volume = selected ? undefined : findVolume({ claim, storageClass, node, volumes });
+    if (volume) {
+      plan.reserve.push({ claim, volume });
+      volumes = volumes.filter((one) => one !== volume);
+      continue;
+    }
+    const mayProvision =
+      !selected &&
+      storageClass !== undefined &&
+      storageClass.provisioner !== NO_PROVISIONER &&
+      isAllowed(storageClass, node);
+    if (!mayProvision) {
+      return {
+        reason: "node(s) didn't find available persistent volumes to bind",
+        unresolvable: true,
+        help: 'create a PersistentVolume that the node can reach',
+      };
+    }
+    if (!hasRoom(claim, storageClass, node, storage)) {
+      return {
+        reason: 'node(s) did not have enough free storage',
+        unresolvable: true,
+        help: `free or add storage of class ${storageClass.metadata.name}`,
+      };
+    }
+    plan.provision.push(claim);
+  }
+  return plan;
+}
 
 /** A class may be for a part of the cluster only. */
 function isAllowed({ allowedTopologies }: StorageClass, { metadata }: Node): boolean {
