@@ -18,6 +18,7 @@ import {
   podDisruptionBudgets,
   pods,
   storageClasses,
+  volumeAttachments,
 } from '#client/resources.ts';
 import { bind, evictVictim, reportUnscheduled } from '#scheduler/bind.ts';
 import { decide, type Decision, type SearchStart, unschedulableMessage } from '#scheduler/cycle.ts';
@@ -151,6 +152,8 @@ type Scheduler = SchedulerOptions & {
   beginWaiting(task: Promise<void>): void;
 };
 
+const NODE_INDEX = 'node';
+
 /** Claims, volumes, classes and drivers; any change of them may let a pod fit. */
 function storageInformers(informers: Informers) {
   const claims = informers.of(persistentVolumeClaims);
@@ -159,7 +162,10 @@ function storageInformers(informers: Informers) {
   const csiNodeCache = informers.of(csiNodes);
   const drivers = informers.of(csiDrivers);
   const capacities = informers.of(csiStorageCapacities);
-  const all = [claims, volumes, classes, csiNodeCache, drivers, capacities];
+  const attachments = informers.of(volumeAttachments, {
+    indexes: { [NODE_INDEX]: ({ spec }) => [spec.nodeName] },
+  });
+  const all = [claims, volumes, classes, csiNodeCache, drivers, capacities, attachments];
   const view: StorageView = {
     claim: (namespace, name) => claims.get({ namespace, name }),
     volume: (name) => volumes.get({ name }),
@@ -168,6 +174,7 @@ function storageInformers(informers: Informers) {
     csiNode: (name) => csiNodeCache.get({ name }),
     csiDriver: (name) => drivers.get({ name }),
     capacities: () => capacities.list(),
+    attachments: (node) => attachments.byIndex(NODE_INDEX, node),
   };
   return {
     view,

@@ -8,6 +8,7 @@ import type {
   Pod,
   PodDisruptionBudget,
   StorageClass,
+  VolumeAttachment,
 } from '#api/types.ts';
 import {
   addAmounts,
@@ -74,6 +75,8 @@ export type StorageView = {
   csiDriver(name: string): CSIDriver | undefined;
   /** What is left of each class's storage, by part of the topology. */
   capacities(): readonly CSIStorageCapacity[];
+  /** What is attached to a node, or about to be. */
+  attachments(node: string): readonly VolumeAttachment[];
 };
 
 /** A pod without requests counts as this much when nodes are scored. Source: upstream's scheduler. */

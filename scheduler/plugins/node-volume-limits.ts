@@ -25,6 +25,7 @@ export const nodeVolumeLimits: Plugin = {
     const limits = new Map(drivers.map((one) => [one.name, one.allocatable?.count]));
     if (![...wanted.values()].some((driver) => limits.get(driver) !== undefined)) return null;
     const there = volumesOf(pods.values(), storage);
+    for (const [volume, driver] of attachedTo(name, storage)) there.set(volume, driver);
     for (const driver of new Set(wanted.values())) {
       const limit = limits.get(driver);
       if (limit === undefined) continue;
@@ -47,6 +48,18 @@ function volumesOf(pods: Iterable<PodView>, storage: StorageView): Map<string, s
   for (const { pod } of pods)
     for (const [volume, driver] of driverVolumes(pod, storage)) all.set(volume, driver);
   return all;
+}
+
+/** What is attached counts until it is detached, which may be long after its last pod has gone. */
+function attachedTo(node: string, storage: StorageView): Map<string, string> {
+  const found = new Map<string, string>();
+  for (const { spec } of storage.attachments(node)) {
+    const { persistentVolumeName, inlineVolumeSpec } = spec.source;
+    const volume = persistentVolumeName ? storage.volume(persistentVolumeName)?.spec : undefined;
+    const csi = volume?.csi ?? inlineVolumeSpec?.csi;
+    if (csi?.driver === spec.attacher) found.set(`${csi.driver}^${csi.volumeHandle}`, csi.driver);
+  }
+  return found;
 }
 
 /** Driver by volume: what is bound by its handle, what is yet to be made by its claim. */

@@ -54,6 +54,7 @@ function verdict({ claim: one, volumes = [], storageClass, room }: World): strin
     csiNode: () => undefined,
     csiDriver: (name) =>
       room === undefined ? undefined : { metadata: { name }, spec: { storageCapacity: true } },
+    attachments: () => [],
     capacities: () => (room === undefined ? [] : [room]),
   };
   const cluster = new ClusterCache({ storage });

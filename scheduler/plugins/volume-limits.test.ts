@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { VolumeAttachment } from '#api/types.ts';
 import { type Plugin, SKIP } from '#scheduler/plugin.ts';
 import { nodeVolumeLimits } from '#scheduler/plugins/node-volume-limits.ts';
 import { volumeRestrictions } from '#scheduler/plugins/volume-restrictions.ts';
 import { ClusterCache, podView, type StorageView } from '#scheduler/snapshot.ts';
 import { testNode, testPod } from '#scheduler/testing.ts';
+
+let attached: VolumeAttachment[] = [];
 
 /** Claims are named like their volumes; those that begin with `one-pod` are for one pod alone. */
 const storage: StorageView = {
@@ -28,6 +31,7 @@ const storage: StorageView = {
   }),
   csiDriver: () => undefined,
   capacities: () => [],
+  attachments: (node) => attached.filter(({ spec }) => spec.nodeName === node),
 };
 
 const user = (name: string, ...claims: string[]) =>
@@ -71,4 +75,23 @@ test('a claim for one pod alone has one pod, wherever it is', () => {
   assert.match(verdict(volumeRestrictions, ['one-pod'], ['one-pod'], 'n2'), /ReadWriteOncePod/);
   assert.equal(verdict(volumeRestrictions, ['one-pod'], ['one-pod-other']), '');
   assert.equal(verdict(volumeRestrictions, ['shared'], ['shared']), '');
+});
+
+test('what is still attached to a node counts, once', () => {
+  const attachment = (persistentVolumeName: string, attacher = 'd'): VolumeAttachment => ({
+    metadata: { name: `csi-${persistentVolumeName}` },
+    spec: { attacher, nodeName: 'n1', source: { persistentVolumeName } },
+  });
+  const cases: { attached: VolumeAttachment[]; wanted: string; on?: string; reason: string }[] = [
+    { attached: [attachment('old')], wanted: 'b', reason: FULL },
+    { attached: [attachment('old')], wanted: 'old', reason: '' },
+    { attached: [attachment('a')], wanted: 'b', reason: '' },
+    { attached: [attachment('old', 'other')], wanted: 'b', reason: '' },
+    { attached: [attachment('old')], wanted: 'b', on: 'n2', reason: '' },
+  ];
+  for (const { wanted, on, reason, ...world } of cases) {
+    attached = world.attached;
+    assert.equal(verdict(nodeVolumeLimits, ['a'], [wanted], on), reason, JSON.stringify(world));
+  }
+  attached = [];
 });
