@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { buildDemoImages } from '#manifests/demo/build-images.ts';
 import { cannotRun, freePort, layOutCluster, type TestCluster } from '#e2e/cluster.ts';
-import { end, eventually, run } from '#e2e/processes.ts';
+import { eventually } from '#base/testing.ts';
+import { end, run } from '#e2e/processes.ts';
 import { BUSYBOX, shellManifest, webManifest } from '#e2e/workloads.ts';
 
 const skip = cannotRun() ?? false;

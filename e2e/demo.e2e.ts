@@ -5,7 +5,7 @@ import { after, before, describe, test } from 'node:test';
 import { buildDemoImages } from '#manifests/demo/build-images.ts';
 import { runLoad } from '#manifests/demo/load.ts';
 import { cannotRun, layOutCluster, machineTraces, type TestCluster } from '#e2e/cluster.ts';
-import { eventually } from '#e2e/processes.ts';
+import { eventually } from '#base/testing.ts';
 
 const skip = cannotRun() ?? false;
 const demoDir = join(import.meta.dirname, '..', 'manifests', 'demo');

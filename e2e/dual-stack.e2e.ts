@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { buildDemoImages } from '#manifests/demo/build-images.ts';
 import { cannotRun, layOutCluster, type TestCluster } from '#e2e/cluster.ts';
-import { eventually, run } from '#e2e/processes.ts';
+import { eventually } from '#base/testing.ts';
+import { run } from '#e2e/processes.ts';
 import { shellManifest, webManifest } from '#e2e/workloads.ts';
 
 const skip = cannotRun() ?? (existsSync('/proc/sys/net/ipv6') ? false : 'this kernel has no IPv6');

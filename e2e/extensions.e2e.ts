@@ -4,7 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import { createCa, issueCertificate } from '#base/x509.ts';
 import { buildDemoImages } from '#manifests/demo/build-images.ts';
 import { cannotRun, layOutCluster, type TestCluster } from '#e2e/cluster.ts';
-import { eventually } from '#e2e/processes.ts';
+import { eventually } from '#base/testing.ts';
 import { webManifest } from '#e2e/workloads.ts';
 
 const skip = cannotRun() ?? false;

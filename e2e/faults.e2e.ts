@@ -12,7 +12,8 @@ import {
   SERVICE_CIDR,
   type TestCluster,
 } from '#e2e/cluster.ts';
-import { end, eventually } from '#e2e/processes.ts';
+import { eventually } from '#base/testing.ts';
+import { end } from '#e2e/processes.ts';
 import { webManifest } from '#e2e/workloads.ts';
 
 const skip = cannotRun() ?? false;

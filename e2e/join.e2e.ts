@@ -21,7 +21,8 @@ import {
   machineTraces,
   type TestCluster,
 } from '#e2e/cluster.ts';
-import { end, eventually, type Output, run } from '#e2e/processes.ts';
+import { eventually } from '#base/testing.ts';
+import { end, type Output, run } from '#e2e/processes.ts';
 import { BUSYBOX, shellManifest, webManifest } from '#e2e/workloads.ts';
 
 const skip = cannotRun() ?? false;

@@ -7,7 +7,7 @@ import { after, before, describe, test } from 'node:test';
 import { buildDemoImages } from '#manifests/demo/build-images.ts';
 import { missingForMicrovms } from '#node-agent/runtime/microvm/host.ts';
 import { cannotRun, freePort, layOutCluster, type TestCluster } from '#e2e/cluster.ts';
-import { eventually } from '#e2e/processes.ts';
+import { eventually } from '#base/testing.ts';
 import { BUSYBOX, webManifest } from '#e2e/workloads.ts';
 
 const missing = missingForMicrovms();

@@ -11,7 +11,7 @@ import {
   NETWORK_NAME,
   type TestCluster,
 } from '#e2e/cluster.ts';
-import { eventually } from '#e2e/processes.ts';
+import { eventually } from '#base/testing.ts';
 import { shellManifest, webManifest } from '#e2e/workloads.ts';
 
 const skip = cannotRun() ?? false;

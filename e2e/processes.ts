@@ -53,29 +53,3 @@ export async function end(child: ChildProcess, signal: 'SIGTERM' | 'SIGKILL'): P
   await gone;
   clearTimeout(timer);
 }
-
-/**
- * Asks again until `check` returns something, and returns it. Throws after `timeoutMs` with the last
- * thing that `check` complained of.
- */
-export async function eventually<Result>(
-  what: string,
-  check: () => Promise<Result | undefined | false | null>,
-  timeoutMs = 60_000,
-): Promise<Result> {
-  const deadline = Date.now() + timeoutMs;
-  let last: unknown;
-  while (Date.now() < deadline) {
-    try {
-      const result = await check();
-      if (result) return result;
-    } catch (error) {
-      last = error;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-  throw new Error(
-    `${what}: not within ${timeoutMs / 1000} s`,
-    last === undefined ? {} : { cause: last },
-  );
-}

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { buildDemoImages } from '#manifests/demo/build-images.ts';
 import { cannotRun, layOutCluster, type TestCluster } from '#e2e/cluster.ts';
-import { eventually } from '#e2e/processes.ts';
+import { eventually } from '#base/testing.ts';
 import { BUSYBOX } from '#e2e/workloads.ts';
 
 const skip = cannotRun() ?? false;

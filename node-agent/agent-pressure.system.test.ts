@@ -1,16 +1,8 @@
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { startTestServer, type TestServer } from '#apiserver/testing.ts';
 import type { Node, Pod } from '#api/types.ts';
-import { createApi } from '#client/http-api.ts';
-import { inProcessTransport } from '#client/in-process-transport.ts';
 import { meminfo } from '#node-agent/node/node-facts.ts';
-import {
-  missingForTestRuntime,
-  startTestNode,
-  TEST_IMAGE,
-  type TestNode,
-} from '#node-agent/testing.ts';
+import { missingForTestRuntime } from '#node-agent/testing.ts';
+import { FOREVER, inPhase, sh, testCluster } from '#node-agent/testing-cluster.ts';
 
 /** A node that runs short, and pods that take more than they may. */
 const GIB = 1024 ** 3;
@@ -20,71 +12,23 @@ const freeBytes = meminfo().availableBytes;
 const skip =
   missingForTestRuntime() ??
   (freeBytes < 2 * EATEN_BYTES ? 'needs 5 GiB of free memory to run short of' : false);
-let server: TestServer;
-let node: TestNode;
-
-before(async () => {
-  if (skip) return;
-  server = await startTestServer();
-  const groups = ['system:nodes', 'system:authenticated'];
-  const transport = inProcessTransport(server.handle, { name: 'system:node:n1', groups });
-  node = await startTestNode({
-    api: createApi(transport, { userAgent: 'kubelet' }),
-    eviction: { evictionHard: `memory.available<${Math.floor(freeBytes - 0.6 * EATEN_BYTES)}` },
-  });
-  await server.call('POST', '/api/v1/namespaces/default/serviceaccounts', {
-    metadata: { name: 'default' },
-  });
+const cluster = testCluster({
+  skip,
+  eviction: { evictionHard: `memory.available<${Math.floor(freeBytes - 0.6 * EATEN_BYTES)}` },
 });
+const { run, request, until } = cluster;
 
-after(async () => {
-  if (skip) return;
-  await node.close();
-  await server.close();
-});
-
-const PODS = '/api/v1/namespaces/default/pods';
-const run = (name: string, body: () => Promise<void>): void =>
-  void test(name, { skip, timeout: 60_000 }, body);
-
-async function create(
+type Container = Pod['spec']['containers'][number];
+const create = (
   name: string,
   script: string,
-  {
-    volumes = [],
-    ...container
-  }: Partial<Pod['spec']['containers'][number]> & {
-    volumes?: Pod['spec']['volumes'];
-  } = {},
-): Promise<void> {
-  const main = { name: 'main', image: TEST_IMAGE, command: ['sh', '-c', script], ...container };
-  const answer = await server.call('POST', PODS, {
-    metadata: { name },
-    spec: {
-      nodeName: 'n1',
-      automountServiceAccountToken: false,
-      terminationGracePeriodSeconds: 1,
-      containers: [main],
-      volumes,
-    },
-  });
-  assert.equal(answer.code, 201, answer.text);
-}
-
-async function until(name: string, ok: (pod: Pod) => boolean): Promise<Pod> {
-  for (;;) {
-    const { body } = await server.call('GET', `${PODS}/${name}`);
-    const pod = body as unknown as Pod;
-    if (ok(pod)) return pod;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
+  { volumes = [], ...container }: Partial<Container> & Pick<Pod['spec'], 'volumes'> = {},
+) => cluster.create(name, { containers: [sh(script, container)], volumes });
 
 const evicted = (pod: Pod): boolean => pod.status?.reason === 'Evicted';
-const runs = (pod: Pod): boolean => pod.status?.phase === 'Running';
-const forever = 'while :; do sleep 0.5; done';
+const runs = inPhase('Running');
 const write = (path: string, mebibytes: number): string =>
-  `dd if=/dev/zero of=${path} bs=1M count=${mebibytes}; ${forever}`;
+  `dd if=/dev/zero of=${path} bs=1M count=${mebibytes}; ${FOREVER}`;
 
 run('pods that outgrow a volume or their storage limit are evicted', async () => {
   const tmp = (sizeLimit: string) => ({
@@ -106,7 +50,7 @@ run('pods that outgrow a volume or their storage limit are evicted', async () =>
 });
 
 run('when memory runs short the greediest pod goes, and the node says so', async () => {
-  await create('modest', forever, { resources: { requests: { memory: '64Mi' } } });
+  await create('modest', FOREVER, { resources: { requests: { memory: '64Mi' } } });
   await until('modest', runs);
   await create('greedy', write('/m/f', EATEN_BYTES / 1024 ** 2), {
     volumeMounts: [{ name: 'm', mountPath: '/m' }],
@@ -117,16 +61,16 @@ run('when memory runs short the greediest pod goes, and the node says so', async
     greedy.status?.message ?? '',
     /^The node was low on resource: memory\. Threshold quantity: \S+, available: \S+\. Container main was using \S+, request is 0, has larger consumption of memory\. $/,
   );
-  const { body } = await server.call('GET', '/api/v1/nodes/n1');
+  const { body } = await request('GET', '/api/v1/nodes/n1');
   const { status } = body as unknown as Node;
   assert.equal(status?.conditions?.find((c) => c.type === 'MemoryPressure')?.status, 'True');
   assert.ok(runs(await until('modest', () => true)));
-  await create('unlucky', forever);
+  await create('unlucky', FOREVER);
   const unlucky = await until('unlucky', evicted);
   assert.equal(
     unlucky.status?.message,
     'Pod was rejected: The node had condition: [MemoryPressure]. ',
   );
-  await create('asking', forever, { resources: { requests: { memory: '16Mi' } } });
+  await create('asking', FOREVER, { resources: { requests: { memory: '16Mi' } } });
   await until('asking', runs);
 });

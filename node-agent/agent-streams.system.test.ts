@@ -4,50 +4,19 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import https from 'node:https';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
-import { issueNodeCredentials } from '#apiserver/kubeconfig.ts';
-import { startTestServer, type TestServer } from '#apiserver/testing.ts';
-import { systemClock } from '#base/clock.ts';
-import type { Pod } from '#api/types.ts';
-import { createApi } from '#client/http-api.ts';
-import { inProcessTransport } from '#client/in-process-transport.ts';
-import {
-  missingForTestRuntime,
-  startTestNode,
-  TEST_IMAGE,
-  type TestNode,
-} from '#node-agent/testing.ts';
+import { isReady, sh, testCluster } from '#node-agent/testing-cluster.ts';
+import { missingForTestRuntime, TEST_IMAGE } from '#node-agent/testing.ts';
 
 /** The node's own API through the API server, as real kubectl uses it. */
 const KUBECTL = '/usr/bin/kubectl';
 const skip = missingForTestRuntime() ?? (existsSync(KUBECTL) ? false : 'no kubectl');
-let server: TestServer;
-let node: TestNode;
-let kubeconfig = '';
-
-before(async () => {
-  if (skip) return;
-  server = await startTestServer();
-  const tls = await issueNodeCredentials(server.dataDir, {
-    nodeName: 'n1',
-    ips: ['127.0.0.1'],
-    server: server.url,
-    clock: systemClock,
-  });
-  const groups = ['system:nodes', 'system:authenticated'];
-  const transport = inProcessTransport(server.handle, { name: 'system:node:n1', groups });
-  node = await startTestNode({ api: createApi(transport, { userAgent: 'kubelet' }), tls });
-  kubeconfig = join(server.dataDir, 'admin.kubeconfig');
-  await server.call('POST', '/api/v1/namespaces/default/serviceaccounts', {
-    metadata: { name: 'default' },
-  });
-  const answer = await server.call('POST', '/api/v1/namespaces/default/pods', {
-    metadata: { name: 'web' },
-    spec: {
-      nodeName: 'n1',
+const cluster = testCluster({
+  skip,
+  tls: true,
+  async started() {
+    await create('web', {
       terminationGracePeriodSeconds: 0,
-      automountServiceAccountToken: false,
       containers: [
         {
           name: 'main',
@@ -62,35 +31,22 @@ before(async () => {
         },
         { name: 'shell', image: TEST_IMAGE, command: ['sh'], stdin: true, tty: true },
       ],
-    },
-  });
-  assert.equal(answer.code, 201, answer.text);
-  for (;;) {
-    const { body } = await server.call('GET', '/api/v1/namespaces/default/pods/web');
-    const { status } = body as unknown as Pod;
-    if (status?.conditions?.some((c) => c.type === 'Ready' && c.status === 'True')) break;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
+    });
+    await until('web', isReady);
+  },
 });
-
-after(async () => {
-  if (skip) return;
-  await node.close();
-  await server.close();
-});
+const { run, create, until } = cluster;
+const kubeconfig = (): string => join(cluster.server.dataDir, 'admin.kubeconfig');
 
 const exec = promisify(execFile);
 
 async function kubectl(...args: string[]): Promise<string> {
-  const { stdout } = await exec(KUBECTL, ['--kubeconfig', kubeconfig, ...args], {
+  const { stdout } = await exec(KUBECTL, ['--kubeconfig', kubeconfig(), ...args], {
     maxBuffer: 64 * 1024 * 1024,
     timeout: 30_000,
   });
   return stdout;
 }
-
-const run = (name: string, body: () => Promise<void>): void =>
-  void test(name, { skip, timeout: 60_000 }, body);
 
 run('kubectl logs with its options', async () => {
   assert.equal(await kubectl('logs', 'web', '-c', 'main', '--tail=3'), 'line 3\nline 4\noops\n');
@@ -108,21 +64,8 @@ run('kubectl logs with its options', async () => {
 
 run('kubectl logs --follow sees what is written, until the container ends', async () => {
   const script = 'for i in 1 2 3; do echo $i; sleep 0.2; done';
-  const answer = await server.call('POST', '/api/v1/namespaces/default/pods', {
-    metadata: { name: 'short' },
-    spec: {
-      nodeName: 'n1',
-      restartPolicy: 'Never',
-      automountServiceAccountToken: false,
-      containers: [{ name: 'main', image: TEST_IMAGE, command: ['sh', '-c', script] }],
-    },
-  });
-  assert.equal(answer.code, 201, answer.text);
-  for (;;) {
-    const { body } = await server.call('GET', '/api/v1/namespaces/default/pods/short');
-    if ((body as unknown as Pod).status?.phase !== 'Pending') break;
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
+  await create('short', { restartPolicy: 'Never', containers: [sh(script)] });
+  await until('short', (pod) => pod.status?.phase !== 'Pending');
   assert.equal(await kubectl('logs', '-f', 'short'), '1\n2\n3\n');
 });
 
@@ -136,7 +79,7 @@ run('kubectl exec: output, exit code, input', async () => {
   const data = randomBytes(3 * 1024 * 1024).toString('base64');
   const child = spawn(KUBECTL, [
     '--kubeconfig',
-    kubeconfig,
+    kubeconfig(),
     'exec',
     '-i',
     'web',
@@ -153,7 +96,15 @@ run('kubectl exec: output, exit code, input', async () => {
 });
 
 run('kubectl attach, cp and port-forward', async () => {
-  const attach = spawn(KUBECTL, ['--kubeconfig', kubeconfig, 'attach', '-i', 'web', '-c', 'shell']);
+  const attach = spawn(KUBECTL, [
+    '--kubeconfig',
+    kubeconfig(),
+    'attach',
+    '-i',
+    'web',
+    '-c',
+    'shell',
+  ]);
   let said = '';
   const heard = new Promise<void>((resolve) =>
     attach.stdout.on('data', (chunk: Buffer) => {
@@ -166,7 +117,7 @@ run('kubectl attach, cp and port-forward', async () => {
   attach.kill();
   await new Promise((resolve) => attach.once('close', resolve));
 
-  const forward = spawn(KUBECTL, ['--kubeconfig', kubeconfig, 'port-forward', 'web', ':80']);
+  const forward = spawn(KUBECTL, ['--kubeconfig', kubeconfig(), 'port-forward', 'web', ':80']);
   const port = await new Promise<string>((resolve) =>
     forward.stdout.on('data', (chunk: Buffer) => {
       const match = /127\.0\.0\.1:(\d+)/.exec(chunk.toString());
@@ -177,7 +128,7 @@ run('kubectl attach, cp and port-forward', async () => {
   assert.equal(page, 'page\n');
   forward.kill();
   await new Promise((resolve) => forward.once('close', resolve));
-  const file = join(node.dir, 'upload');
+  const file = join(cluster.node.dir, 'upload');
   writeFileSync(file, randomBytes(200_000));
   await kubectl('cp', file, 'web:/tmp/upload', '-c', 'main');
   await kubectl('cp', 'web:/tmp/upload', `${file}.back`, '-c', 'main');
@@ -187,7 +138,13 @@ run('kubectl attach, cp and port-forward', async () => {
 /** Asks the agent itself. */
 function ask(path: string, tls: https.RequestOptions): Promise<{ status: number; text: string }> {
   return new Promise((resolve, reject) => {
-    const options = { host: '127.0.0.1', port: node.port, path, rejectUnauthorized: false, ...tls };
+    const options = {
+      host: '127.0.0.1',
+      port: cluster.node.port,
+      path,
+      rejectUnauthorized: false,
+      ...tls,
+    };
     https
       .get(options, (response) => {
         let text = '';
@@ -199,13 +156,13 @@ function ask(path: string, tls: https.RequestOptions): Promise<{ status: number;
 }
 
 run('callers are known by certificate or token, and may do what their roles say', async () => {
-  const pki = join(server.dataDir, 'pki');
+  const pki = join(cluster.server.dataDir, 'pki');
   const certificate = (name: string) => ({
     cert: readFileSync(join(pki, `${name}.crt`)),
     key: readFileSync(join(pki, `${name}.key`)),
   });
   const post = async (path: string, body: object) => {
-    const answer = await server.call('POST', path, body);
+    const answer = await cluster.request('POST', path, body);
     assert.equal(answer.code, 201, answer.text);
     return answer.body as Record<string, unknown>;
   };
@@ -253,7 +210,7 @@ run('callers are known by certificate or token, and may do what their roles say'
 });
 
 run('usage is measured', async () => {
-  const pki = join(server.dataDir, 'pki');
+  const pki = join(cluster.server.dataDir, 'pki');
   const pair = (name: string) => ({
     cert: readFileSync(join(pki, `${name}.crt`)),
     key: readFileSync(join(pki, `${name}.key`)),
@@ -305,13 +262,12 @@ run('usage is measured', async () => {
 run('kubectl debug joins a running container', async () => {
   const args = ['debug', 'web', `--image=${TEST_IMAGE}`, '--target=main', '-c', 'dbg', '--'];
   await kubectl(...args, 'sh', '-c', 'ps | grep -c "[h]ttpd -p 80"; sleep 100');
-  for (;;) {
-    const { body } = await server.call('GET', '/api/v1/namespaces/default/pods/web');
-    const [status] = (body as unknown as Pod).status?.ephemeralContainerStatuses ?? [];
-    if (status?.state?.running) break;
-    assert.equal(status?.state?.terminated, undefined, JSON.stringify(status));
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
+  const { status } = await until('web', (pod) => {
+    const state = pod.status?.ephemeralContainerStatuses?.[0]?.state;
+    return Boolean(state?.running ?? state?.terminated);
+  });
+  const [own] = status?.ephemeralContainerStatuses ?? [];
+  assert.ok(own?.state?.running, JSON.stringify(own));
   // Its shell, and the server that it started.
   assert.equal(await kubectl('logs', 'web', '-c', 'dbg', '--follow', '--limit-bytes=2'), '2\n');
 });

@@ -2,117 +2,36 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { after, before, test } from 'node:test';
-import { startTestServer, type TestServer } from '#apiserver/testing.ts';
-import { systemClock } from '#base/clock.ts';
-import { createLog } from '#base/log.ts';
-import { issueNodeCredentials } from '#apiserver/kubeconfig.ts';
-import type { ContainerStatus, Pod } from '#api/types.ts';
-import { createApi } from '#client/http-api.ts';
-import { inProcessTransport } from '#client/in-process-transport.ts';
+import type { Pod } from '#api/types.ts';
 import {
-  missingForTestRuntime,
-  startTestNode,
-  TEST_IMAGE,
-  type TestNode,
-} from '#node-agent/testing.ts';
+  FOREVER,
+  inPhase,
+  isReady,
+  mainStatus,
+  PODS,
+  sh,
+  testCluster,
+} from '#node-agent/testing-cluster.ts';
 
 /** Pods that really run: an API server in this process, and a containerd of the test's own. */
-const skip = missingForTestRuntime() ?? false;
-let server: TestServer;
-let node: TestNode;
+const cluster = testCluster({ tls: true });
+const { run, request, call, create, until, remove } = cluster;
 
-before(async () => {
-  if (skip) return;
-  server = await startTestServer();
-  const tls = await issueNodeCredentials(server.dataDir, {
-    nodeName: 'n1',
-    ips: ['127.0.0.1'],
-    server: server.url,
-    clock: systemClock,
-  });
-  const groups = ['system:nodes', 'system:authenticated'];
-  const transport = inProcessTransport(server.handle, { name: 'system:node:n1', groups });
-  const api = createApi(transport, { userAgent: 'kubelet' });
-  const log = process.env['GANTRY_TEST_LOG'] ? createLog({ level: 'debug' }) : undefined;
-  node = await startTestNode({ api, tls, ...(log ? { log } : {}) });
-  await server.call('POST', '/api/v1/namespaces/default/serviceaccounts', {
-    metadata: { name: 'default' },
-  });
-});
-
-after(async () => {
-  if (skip) return;
-  await node.close();
-  await server.close();
-  assert.equal(readFileSync('/proc/self/mountinfo', 'utf8').includes(node.dir), false);
-});
-
-const PODS = '/api/v1/namespaces/default/pods';
-const run = (name: string, body: () => Promise<void>): void =>
-  void test(name, { skip, timeout: 60_000 }, body);
-
-async function create(name: string, spec: Partial<Pod['spec']>, metadata = {}): Promise<void> {
-  const answer = await server.call('POST', PODS, {
-    apiVersion: 'v1',
-    kind: 'Pod',
-    metadata: { name, ...metadata },
-    spec: {
-      nodeName: 'n1',
-      automountServiceAccountToken: false,
-      terminationGracePeriodSeconds: 1,
-      ...spec,
-    },
-  });
-  assert.equal(answer.code, 201, answer.text);
-}
-
-async function put(path: string, body: object): Promise<void> {
-  const answer = await server.call('POST', `/api/v1/namespaces/default/${path}`, body);
-  assert.equal(answer.code, 201, answer.text);
-}
-
-/** Follows the pod until it is as wanted; undefined stands for gone. */
-async function until(name: string, ok: (pod: Pod | undefined) => boolean): Promise<Pod> {
-  for (;;) {
-    const answer = await server.call('GET', `${PODS}/${name}`);
-    const pod = answer.code === 404 ? undefined : (answer.body as unknown as Pod);
-    if (ok(pod)) return pod as Pod;
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
-
-const phase = (wanted: string) => (pod: Pod | undefined) => pod?.status?.phase === wanted;
-const isReady = (pod: Pod | undefined): boolean =>
-  pod?.status?.conditions?.find((c) => c.type === 'Ready')?.status === 'True';
-const gone = (pod: Pod | undefined): boolean => pod === undefined;
-const main = (pod: Pod): ContainerStatus => {
-  const [status] = pod.status?.containerStatuses ?? [];
-  assert.ok(status);
-  return status;
-};
-const remove = (name: string, options = {}) => server.call('DELETE', `${PODS}/${name}`, options);
+const put = (path: string, body: object) =>
+  call('POST', `/api/v1/namespaces/default/${path}`, body);
 
 /** The last traces go after the object. */
 async function cleaned({ metadata }: Pod): Promise<void> {
   const uid = metadata.uid ?? '';
-  const dirs = ['pods', 'log/pods'].map((dir) => join(node.rootDir, dir));
+  const dirs = ['pods', 'log/pods'].map((dir) => join(cluster.node.rootDir, dir));
   while (dirs.some((dir) => readdirSync(dir).some((name) => name.includes(uid))))
     await new Promise((resolve) => setTimeout(resolve, 20));
 }
 
-const sh = (script: string, of: Partial<Pod['spec']['containers'][number]> = {}) => ({
-  name: 'main',
-  image: TEST_IMAGE,
-  command: ['/bin/sh', '-c', script],
-  ...of,
-});
-const forever = 'while :; do sleep 0.1; done';
-
 function logOf(pod: Pod, container = 'main', attempt = 0): string {
   const { name, uid } = pod.metadata;
   const file = join(
-    node.rootDir,
+    cluster.node.rootDir,
     'log/pods',
     `default_${name}_${uid}`,
     container,
@@ -122,7 +41,7 @@ function logOf(pod: Pod, container = 'main', attempt = 0): string {
 }
 
 async function eventsOf(name: string): Promise<string[]> {
-  const { body } = await server.call('GET', '/api/v1/namespaces/default/events');
+  const { body } = await request('GET', '/api/v1/namespaces/default/events');
   const items = body['items'] as unknown as {
     involvedObject: { name: string };
     reason: string;
@@ -180,8 +99,8 @@ run('a pod runs to its end, with its environment, user, volumes and last words',
     },
     { labels: { app: 'job' } },
   );
-  const pod = await until('job', phase('Failed'));
-  const { state } = main(pod);
+  const pod = await until('job', inPhase('Failed'));
+  const { state } = mainStatus(pod);
   assert.equal(state?.terminated?.exitCode, 3);
   assert.equal(state?.terminated?.message, 'done');
   const lines = logOf(pod).trimEnd().split('\n');
@@ -198,7 +117,6 @@ run('a pod runs to its end, with its environment, user, volumes and last words',
     'NoNewPrivs:\t1',
   ]);
   await remove('job');
-  await until('job', gone);
   await cleaned(pod);
 });
 
@@ -209,7 +127,7 @@ run('init containers go first, sidecars last; deletion waits for preStop and SIG
     terminationGracePeriodSeconds: 10,
     initContainers: [
       sh(log('init'), { name: 'init', ...mounts }),
-      sh(`${log('sidecar')}; trap '${log('sidecar-term')}; exit 0' TERM; ${forever}`, {
+      sh(`${log('sidecar')}; trap '${log('sidecar-term')}; exit 0' TERM; ${FOREVER}`, {
         name: 'side',
         restartPolicy: 'Always',
         startupProbe: { exec: { command: ['true'] }, periodSeconds: 1 },
@@ -217,7 +135,7 @@ run('init containers go first, sidecars last; deletion waits for preStop and SIG
       }),
     ],
     containers: [
-      sh(`${log('main')}; trap '${log('main-term')}; exit 0' TERM; ${forever}`, {
+      sh(`${log('main')}; trap '${log('main-term')}; exit 0' TERM; ${FOREVER}`, {
         lifecycle: {
           postStart: { exec: { command: ['/bin/sh', '-c', log('post-start')] } },
           preStop: { exec: { command: ['/bin/sh', '-c', log('pre-stop')] } },
@@ -226,14 +144,16 @@ run('init containers go first, sidecars last; deletion waits for preStop and SIG
       }),
     ],
     volumes: [
-      { name: 'shared', hostPath: { path: join(node.dir, 'order'), type: 'DirectoryOrCreate' } },
+      {
+        name: 'shared',
+        hostPath: { path: join(cluster.node.dir, 'order'), type: 'DirectoryOrCreate' },
+      },
     ],
   });
   const pod = await until('order', isReady);
   assert.equal(pod.status?.initContainerStatuses?.[1]?.started, true);
   await remove('order');
-  await until('order', gone);
-  const lines = readFileSync(join(node.dir, 'order/log'), 'utf8').trim().split('\n');
+  const lines = readFileSync(join(cluster.node.dir, 'order/log'), 'utf8').trim().split('\n');
   assert.deepEqual(
     lines.filter((l) => l !== 'post-start'),
     ['init', 'sidecar', 'main', 'pre-stop', 'main-term', 'sidecar-term'],
@@ -260,21 +180,20 @@ run(
     const waiting = (reason: string) => (pod: Pod | undefined) =>
       pod?.status?.containerStatuses?.[0]?.state?.waiting?.reason === reason;
     const crash = await until('crash', waiting('CrashLoopBackOff'));
-    assert.equal(main(crash).restartCount, 1);
+    assert.equal(mainStatus(crash).restartCount, 1);
     assert.match(
-      main(crash).state?.waiting?.message ?? '',
+      mainStatus(crash).state?.waiting?.message ?? '',
       /^back-off 10s restarting failed container=main/,
     );
     assert.equal(crash.status?.phase, 'Running');
-    const oom = await until('oom', phase('Failed'));
-    assert.equal(main(oom).state?.terminated?.reason, 'OOMKilled');
+    const oom = await until('oom', inPhase('Failed'));
+    assert.equal(mainStatus(oom).state?.terminated?.reason, 'OOMKilled');
     await until('noimage', waiting('ErrImagePull'));
     await until('noimage', waiting('ImagePullBackOff'));
     const config = await until('noconfig', waiting('CreateContainerConfigError'));
-    assert.equal(main(config).state?.waiting?.message, 'configmap "nope" not found');
+    assert.equal(mainStatus(config).state?.waiting?.message, 'configmap "nope" not found');
     await put('configmaps', { metadata: { name: 'nope' }, data: { A: 'b' } });
-    for (const name of ['crash', 'oom', 'noimage', 'noconfig']) await remove(name);
-    for (const name of ['crash', 'oom', 'noimage', 'noconfig']) await until(name, gone);
+    await Promise.all(['crash', 'oom', 'noimage', 'noconfig'].map((name) => remove(name)));
     const events = await eventsOf('crash');
     assert.ok(
       events.some((e) => e.startsWith('BackOff Back-off restarting failed container main')),
@@ -285,7 +204,7 @@ run(
 run('a pod that waits for an object starts as soon as that appears', async () => {
   await create('waits', {
     containers: [
-      sh(`cat /v/k; echo "$K"; ${forever}`, {
+      sh(`cat /v/k; echo "$K"; ${FOREVER}`, {
         volumeMounts: [{ name: 'v', mountPath: '/v' }],
         envFrom: [{ configMapRef: { name: 'later' } }],
       }),
@@ -307,13 +226,12 @@ run('a pod that waits for an object starts as soon as that appears', async () =>
   await until('waits', isReady);
   assert.ok(Date.now() - mapAtMs < 1_500, `${Date.now() - mapAtMs} ms`);
   await remove('waits');
-  await until('waits', gone);
 });
 
 run('probes decide over readiness and restarts', async () => {
   await create('probed', {
     containers: [
-      sh('mkdir /www; echo ok > /www/index.html; httpd -p 8080 -h /www; ' + forever, {
+      sh('mkdir /www; echo ok > /www/index.html; httpd -p 8080 -h /www; ' + FOREVER, {
         ports: [{ name: 'web', containerPort: 8080 }],
         readinessProbe: { httpGet: { port: 'web', path: '/index.html' }, periodSeconds: 1 },
         livenessProbe: {
@@ -329,9 +247,9 @@ run('probes decide over readiness and restarts', async () => {
     restartPolicy: 'Never',
     containers: [sh(`wget -qO- http://${pod.status?.podIP}:8080/`)],
   });
-  const poker = await until('poker', phase('Succeeded'));
+  const poker = await until('poker', inPhase('Succeeded'));
   assert.equal(logOf(poker), 'ok\n');
-  const id = main(pod).containerID?.replace('containerd://', '') ?? '';
+  const id = mainStatus(pod).containerID?.replace('containerd://', '') ?? '';
   execFileSync('ctr', [
     '-a',
     socket(),
@@ -349,50 +267,46 @@ run('probes decide over readiness and restarts', async () => {
     'probed',
     (p) => (p?.status?.containerStatuses?.[0]?.restartCount ?? 0) > 0 && isReady(p),
   );
-  assert.equal(main(again).lastState?.terminated?.exitCode, 137);
+  assert.equal(mainStatus(again).lastState?.terminated?.exitCode, 137);
   assert.ok(
     (await eventsOf('probed')).some((e) => e.startsWith('Unhealthy Liveness probe failed')),
   );
   await Promise.all([remove('probed'), remove('poker')]);
-  await until('probed', gone);
 });
 
 const socket = (): string => {
-  const config = readFileSync(join(node.rootDir, 'containerd/config.toml'), 'utf8');
+  const config = readFileSync(join(cluster.node.rootDir, 'containerd/config.toml'), 'utf8');
   return /address = "(.+\.sock)"/.exec(config)?.[1] ?? '';
 };
 
 run(
   'an agent that starts anew finds its pods as they are, and tells what happened meanwhile',
   async () => {
-    await create('stays', { containers: [sh(forever)] });
+    await create('stays', { containers: [sh(FOREVER)] });
     await create('ends', { restartPolicy: 'Never', containers: [sh('sleep 1; exit 4')] });
-    await create('vanishes', { containers: [sh(forever)] });
-    const stays = await until('stays', phase('Running'));
-    await until('ends', phase('Running'));
-    const vanishes = await until('vanishes', phase('Running'));
-    await node.restart(async () => {
+    await create('vanishes', { containers: [sh(FOREVER)] });
+    const stays = await until('stays', inPhase('Running'));
+    await until('ends', inPhase('Running'));
+    const vanishes = await until('vanishes', inPhase('Running'));
+    await cluster.node.restart(async () => {
       await remove('vanishes', { gracePeriodSeconds: 0 });
-      await until('vanishes', gone);
       await new Promise((resolve) => setTimeout(resolve, 1200));
     });
-    const ends = await until('ends', phase('Failed'));
-    assert.equal(main(ends).state?.terminated?.exitCode, 4);
+    const ends = await until('ends', inPhase('Failed'));
+    assert.equal(mainStatus(ends).state?.terminated?.exitCode, 4);
     const same = await until('stays', isReady);
-    assert.equal(main(same).containerID, main(stays).containerID);
-    assert.equal(main(same).restartCount, 0);
+    assert.equal(mainStatus(same).containerID, mainStatus(stays).containerID);
+    assert.equal(mainStatus(same).restartCount, 0);
     await cleaned(vanishes);
     await Promise.all([remove('stays'), remove('ends')]);
-    await until('stays', gone);
-    await until('ends', gone);
   },
 );
 
 run('a dead sandbox is replaced; a deadline ends a pod; too much is refused', async () => {
-  await create('sandboxed', { containers: [sh(forever)] });
+  await create('sandboxed', { containers: [sh(FOREVER)] });
   const before = await until('sandboxed', isReady);
   const tasks = execFileSync('ctr', ['-a', socket(), '-n', 'k8s.io', 'task', 'ls']).toString();
-  const own = main(before).containerID?.replace('containerd://', '') ?? '';
+  const own = mainStatus(before).containerID?.replace('containerd://', '') ?? '';
   const pauses = tasks.split('\n').flatMap((line) => {
     const [id, pid] = line.split(/\s+/);
     const command =
@@ -400,16 +314,18 @@ run('a dead sandbox is replaced; a deadline ends a pod; too much is refused', as
     return id !== own && command.startsWith('/pause') ? [Number(pid)] : [];
   });
   for (const pid of pauses) process.kill(pid, 'SIGKILL');
-  const after = await until('sandboxed', (p) => isReady(p) && main(p as Pod).restartCount === 1);
+  const after = await until(
+    'sandboxed',
+    (p) => isReady(p) && mainStatus(p as Pod).restartCount === 1,
+  );
   assert.notEqual(after.status?.podIP, undefined);
-  await create('late', { activeDeadlineSeconds: 1, containers: [sh(forever)] });
-  const late = await until('late', phase('Failed'));
+  await create('late', { activeDeadlineSeconds: 1, containers: [sh(FOREVER)] });
+  const late = await until('late', inPhase('Failed'));
   assert.equal(late.status?.reason, 'DeadlineExceeded');
-  await create('huge', { containers: [sh(forever, { resources: { requests: { cpu: '999' } } })] });
-  const huge = await until('huge', phase('Failed'));
+  await create('huge', { containers: [sh(FOREVER, { resources: { requests: { cpu: '999' } } })] });
+  const huge = await until('huge', inPhase('Failed'));
   assert.equal(huge.status?.reason, 'OutOfcpu');
-  for (const name of ['sandboxed', 'late', 'huge']) await remove(name);
-  for (const name of ['sandboxed', 'late', 'huge']) await until(name, gone);
+  await Promise.all(['sandboxed', 'late', 'huge'].map((name) => remove(name)));
 });
 
 run('a pod is resized in place, by a restart, or later', async () => {
@@ -421,13 +337,13 @@ run('a pod is resized in place, by a restart, or later', async () => {
   });
   await create('sized', {
     containers: [
-      sh(forever, { resources: sized('100m', '32Mi') }),
-      sh(forever, { name: 'other', resources: sized('100m', '32Mi'), resizePolicy: policy }),
+      sh(FOREVER, { resources: sized('100m', '32Mi') }),
+      sh(FOREVER, { name: 'other', resources: sized('100m', '32Mi'), resizePolicy: policy }),
     ],
   });
   const before = await until('sized', isReady);
   const resize = (name: string, sizes: object) =>
-    server.call(
+    request(
       'PATCH',
       `${PODS}/sized/resize`,
       { spec: { containers: [{ name, resources: sizes }] } },
@@ -479,19 +395,19 @@ run('a pod is resized in place, by a restart, or later', async () => {
   await resize('main', sized('200m', '64Mi'));
   await until('sized', (pod) => condition(pod, 'PodResizePending') === undefined);
 
-  const { body } = await server.call('GET', '/api/v1/nodes/n1');
+  const { body } = await request('GET', '/api/v1/nodes/n1');
   const { allocatable } = (body as unknown as { status: { allocatable: { memory: string } } })
     .status;
   const totalKi = Number.parseInt(allocatable.memory, 10);
   const most = Math.floor((totalKi * 1024) / gib) > 1 ? totalKi - 400 * 1024 : totalKi;
   await create('hog', {
-    containers: [sh(forever, { resources: { requests: { memory: `${most}Ki` } } })],
+    containers: [sh(FOREVER, { resources: { requests: { memory: `${most}Ki` } } })],
   });
   await until('hog', isReady);
   await resize('main', sized('200m', '500Mi'));
   const deferred = await until('sized', (pod) => condition(pod, 'PodResizePending') !== undefined);
   assert.equal(condition(deferred, 'PodResizePending')?.reason, 'Deferred');
-  await node.restart();
+  await cluster.node.restart();
   assert.equal(condition(await until('sized', isReady), 'PodResizePending')?.reason, 'Deferred');
   await remove('hog');
   const last = await until(
@@ -502,10 +418,7 @@ run('a pod is resized in place, by a restart, or later', async () => {
   );
   assert.equal(condition(last, 'PodResizePending'), undefined);
   assert.equal(of(last, 'main')?.restartCount, 0);
-  for (const name of ['sized', 'hog']) {
-    await remove(name);
-    await until(name, gone);
-  }
+  await Promise.all(['sized', 'hog'].map((name) => remove(name)));
 });
 
 run('mounted objects follow the API; a token is there; a dead containerd comes back', async () => {
@@ -515,7 +428,7 @@ run('mounted objects follow the API; a token is there; a dead containerd comes b
     {
       serviceAccountName: 'default',
       containers: [
-        sh(forever, {
+        sh(FOREVER, {
           volumeMounts: [{ name: 'all', mountPath: '/all' }],
           resources: { limits: { cpu: '200m', memory: '64Mi' } },
         }),
@@ -540,7 +453,7 @@ run('mounted objects follow the API; a token is there; a dead containerd comes b
     { annotations: { a: '1' } },
   );
   const pod = await until('live', isReady);
-  const id = main(pod).containerID?.replace('containerd://', '') ?? '';
+  const id = mainStatus(pod).containerID?.replace('containerd://', '') ?? '';
   const inside = (command: string): string =>
     execFileSync('ctr', [
       '-a',
@@ -558,7 +471,7 @@ run('mounted objects follow the API; a token is there; a dead containerd comes b
     ]).toString();
   assert.match(inside('cat /all/token'), /^[\w-]+\.[\w-]+\.[\w-]+$/);
   assert.equal(inside('cat /all/v /all/notes'), 'onea="1"');
-  await server.call(
+  await request(
     'PATCH',
     '/api/v1/namespaces/default/configmaps/live',
     { data: { v: 'two' } },
@@ -567,7 +480,7 @@ run('mounted objects follow the API; a token is there; a dead containerd comes b
   const changedAtMs = Date.now();
   while (inside('cat /all/v') !== 'two') await new Promise((resolve) => setTimeout(resolve, 20));
   assert.ok(Date.now() - changedAtMs < 2_000, 'told by a watch, not found by a later look');
-  await server.call('PATCH', `${PODS}/live`, { metadata: { annotations: { a: '2' } } }, MERGE);
+  await request('PATCH', `${PODS}/live`, { metadata: { annotations: { a: '2' } } }, MERGE);
   while (inside('cat /all/v /all/notes') !== 'twoa="2"')
     await new Promise((resolve) => setTimeout(resolve, 50));
   const cgroup = execFileSync('sh', [
@@ -578,12 +491,11 @@ run('mounted objects follow the API; a token is there; a dead containerd comes b
 
   const daemon = Number(readFileSync(join(dirname(socket()), 'containerd.pid'), 'utf8'));
   process.kill(daemon, 'SIGKILL');
-  await create('revived', { containers: [sh(forever)] });
+  await create('revived', { containers: [sh(FOREVER)] });
   await until('revived', isReady);
   const same = await until('live', isReady);
-  assert.equal(main(same).containerID, main(pod).containerID);
-  for (const name of ['live', 'revived']) await remove(name);
-  for (const name of ['live', 'revived']) await until(name, gone);
+  assert.equal(mainStatus(same).containerID, mainStatus(pod).containerID);
+  await Promise.all(['live', 'revived'].map((name) => remove(name)));
   await cleaned(pod);
   const left = execFileSync('sh', [
     '-c',
