@@ -79,7 +79,9 @@ function locate(from: string, specifier: string): string {
   return '';
 }
 
-const isTest = (file: string): boolean => /(\.test|\.e2e|\/suite)\.ts$/.test(file);
+/** Tests, and what serves nothing but tests. */
+const isTest = (file: string): boolean =>
+  /(\.test|\.e2e|\/(suite|testing)(-[a-z]+)*)\.ts$/.test(file);
 const folder = (file: string): string => (file.includes('/') ? (file.split('/')[0] ?? '') : '');
 
 test('no source file is longer than 600 lines', () => {
@@ -126,6 +128,15 @@ test('no file needs itself, over however many others', () => {
   };
   for (const file of needs.keys()) walk(file, []);
   assert.deepEqual(circles, []);
+});
+
+test('the product needs nothing that is for tests', () => {
+  const broken = sources
+    .filter((file) => !isTest(file) && !['bench', 'e2e'].includes(folder(file)))
+    .flatMap(importsOf)
+    .filter(({ target }) => isTest(target))
+    .map(({ file, target }) => `${file} -> ${target}`);
+  assert.deepEqual(broken, []);
 });
 
 test('nobody imports a main.ts', () => {
