@@ -49,8 +49,13 @@ import { judgeResize, type ResizePending } from '#node-agent/pods/pod-resize.ts'
 import { PodRuntimes } from '#node-agent/pods/pod-runtimes.ts';
 import { PodWorkers } from '#node-agent/pods/pod-workers.ts';
 import { Probes } from '#node-agent/containers/probes.ts';
-import type { RuntimeClient } from '#node-agent/runtime/containerd.ts';
+import { featuresOf, type RuntimeClient } from '#node-agent/runtime/containerd.ts';
 import type { ImageSnapshots } from '#node-agent/runtime/containerd-snapshots.ts';
+import {
+  MICROVM_HANDLER,
+  MICROVM_RUNTIME,
+  type RuntimeVersion,
+} from '#node-agent/runtime/service.ts';
 import {
   containerdDir,
   type Runtimes,
@@ -177,7 +182,7 @@ export async function start(
         node,
         allocatable,
         hasAppArmor: apparmor,
-        features: version.features,
+        features: services.features(pod),
         allowedUnsafeSysctls: config.allowedUnsafeSysctls ?? [],
       };
       const refusal = eviction.refuse(pod) ?? (facts && admitPod(pod, others, facts));
@@ -362,6 +367,12 @@ async function makeServices(
     if (!found) throw new ConfigError(`RuntimeClass "${spec.runtimeClassName}" not found`);
     return found.handler;
   };
+  // Without its class a pod could not have been started anew; it is of the default then.
+  const microvm = { name: MICROVM_RUNTIME, features: featuresOf(MICROVM_RUNTIME) };
+  const runtimeOf = ({ spec }: Pod): Pick<RuntimeVersion, 'name' | 'features'> =>
+    classes.get({ name: spec.runtimeClassName ?? '' })?.handler === MICROVM_HANDLER
+      ? microvm
+      : version;
   const { volumes, images, csi } = await makeVolumeServices({
     ...around,
     api,
@@ -381,7 +392,7 @@ async function makeServices(
   const capacity = readCapacity(rootDir, { reserved, maxPods, thresholds });
   const services: NodeServices = {
     nodeName,
-    host: { ips: nodeIp.split(','), idPrefix: version.name },
+    host: { ips: nodeIp.split(','), runtimeOf },
     allocatable: allocatableAmounts(capacity),
     memoryCapacityBytes: meminfo().totalBytes,
     podPidsLimit: config.podPidsLimit,
@@ -396,7 +407,7 @@ async function makeServices(
     log,
     events,
     runtime,
-    features: version.features,
+    features: (pod) => runtimeOf(pod).features,
     runtimes: new PodRuntimes({ runtime, paths, clock, log, onChange }),
     images,
     probes: new Probes({ run: handlers, clock, log, events, onChange }),

@@ -87,7 +87,7 @@ export function containerConfig(request: ContainerRequest, facts: Facts): Contai
         image,
         target,
         seccompDir: facts.paths.seccompDir,
-        features: facts.features,
+        features: facts.features(pod),
       }),
     },
   };

@@ -85,7 +85,8 @@ export class ContainerKiller {
 async function sendOwnSignal(ctx: StepContext, id: string, name: string): Promise<boolean> {
   const { runtime, features, log } = ctx.services;
   const signal = linuxSignal(name);
-  if (features.stopSignal || !runtime.signalContainer || signal === undefined) return false;
+  if (features(ctx.pod).stopSignal || !runtime.signalContainer || signal === undefined)
+    return false;
   try {
     await runtime.signalContainer(id, signal);
     return true;

@@ -1,5 +1,5 @@
 import { formatTime } from '#api/time.ts';
-import type { ContainerStatus } from '#api/types.ts';
+import type { ContainerStatus, Pod } from '#api/types.ts';
 import {
   type ContainerRecord,
   latest,
@@ -15,9 +15,14 @@ import {
 import { mainBegun } from '#node-agent/pods/pod-outcome.ts';
 import { outdatedIn } from '#node-agent/pods/restart-all.ts';
 import { unsizedContainers } from '#node-agent/pods/pod-resize.ts';
+import type { RuntimeFeatures, RuntimeVersion } from '#node-agent/runtime/service.ts';
 
-/** What a node knows of itself, for its pods' status. `idPrefix` is the runtime: containerd. */
-export type HostFacts = { ips: readonly string[]; idPrefix: string };
+/** What a node knows of itself, for its pods' status. */
+export type HostFacts = {
+  ips: readonly string[];
+  /** The runtime of a pod as it names itself, and what it honours. */
+  runtimeOf: (pod: Pod) => Pick<RuntimeVersion, 'name' | 'features'>;
+};
 
 type State = NonNullable<ContainerStatus['state']>;
 type Waiting = { reason: string; message?: string };
@@ -33,7 +38,8 @@ export function containerStatus(
   const record = latest(o.runtime, spec.name);
   const before = o.runtime.containers.filter((c) => c.name === spec.name)[1];
   const reported = reportedStatus(o.pod, spec.name);
-  const id = (r: ContainerRecord): string => `${host.idPrefix}://${r.id}`;
+  const runtime = host.runtimeOf(o.pod);
+  const id = (r: ContainerRecord): string => `${runtime.name}://${r.id}`;
   if (!record || record.state === 'created') {
     if (!record && reported?.containerID) return lost(o, container, reported, stopping);
     return {
@@ -75,7 +81,7 @@ export function containerStatus(
     ...(spec.resources?.requests && running ? { allocatedResources: spec.resources.requests } : {}),
     ...(spec.lifecycle?.stopSignal ? { stopSignal: spec.lifecycle.stopSignal } : {}),
     ...(record.user ? { user: { linux: record.user } } : {}),
-    ...volumeMounts(container),
+    ...volumeMounts(container, runtime.features),
   };
 }
 
@@ -92,13 +98,24 @@ function shownResources(
   return resources ? { resources } : {};
 }
 
-function volumeMounts({ spec }: PodContainer): Pick<ContainerStatus, 'volumeMounts'> {
+function volumeMounts(
+  { spec }: PodContainer,
+  { recursiveReadOnlyMounts }: RuntimeFeatures,
+): Pick<ContainerStatus, 'volumeMounts'> {
   if (!spec.volumeMounts?.length) return {};
   return {
     volumeMounts: spec.volumeMounts.map((m) => ({
       name: m.name,
       mountPath: m.mountPath,
-      ...(m.readOnly ? { readOnly: true, recursiveReadOnly: 'Disabled' } : {}),
+      ...(m.readOnly
+        ? {
+            readOnly: true,
+            recursiveReadOnly:
+              recursiveReadOnlyMounts && /^(Enabled|IfPossible)$/.test(m.recursiveReadOnly ?? '')
+                ? 'Enabled'
+                : 'Disabled',
+          }
+        : {}),
     })),
   };
 }

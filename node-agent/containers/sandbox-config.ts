@@ -29,7 +29,7 @@ export function sandboxConfig(pod: Pod, attempt: number, facts: Facts): PodSandb
     // The network plugin reads some of them (bandwidth).
     annotations: { ...pod.metadata.annotations },
     linux: {
-      ...sandboxSecurity(pod, facts.features),
+      ...sandboxSecurity(pod, facts.features(pod)),
       ...(cgroupParent ? { cgroupParent } : {}),
       resources: podResources(pod),
     },

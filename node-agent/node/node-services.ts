@@ -34,7 +34,8 @@ export type NodeServices = {
   log: Log;
   events: EventRecorder;
   runtime: RuntimeService;
-  features: RuntimeFeatures;
+  /** What the runtime of a pod's RuntimeClass honours. */
+  features: (pod: Pod) => RuntimeFeatures;
   runtimes: PodRuntimes;
   images: Images;
   probes: Probes;

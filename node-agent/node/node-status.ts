@@ -11,7 +11,13 @@ import { nodes } from '#client/resources.ts';
 import type { Pressure } from '#node-agent/node/eviction.ts';
 import { architecture, type Capacity, type NodeInfo } from '#node-agent/node/node-facts.ts';
 import type { MicrovmState } from '#node-agent/runtimes.ts';
-import type { Image, RuntimeFeatures } from '#node-agent/runtime/service.ts';
+import { featuresOf } from '#node-agent/runtime/containerd.ts';
+import {
+  type Image,
+  MICROVM_HANDLER,
+  MICROVM_RUNTIME,
+  type RuntimeFeatures,
+} from '#node-agent/runtime/service.ts';
 
 /** How often the node looks at itself, and how often it says the same again. */
 const CHECK_MS = 10_000;
@@ -177,7 +183,7 @@ export class NodeReporter {
   }
 
   async #status(before: Node['status'] | undefined): Promise<Node['status']> {
-    const { nodeName, ips, port, capacity, devices, info, features, images, volumes } =
+    const { nodeName, ips, port, capacity, devices, info, features, images, volumes, microvms } =
       this.#options;
     const list = await images().catch((): Image[] => []);
     return {
@@ -199,13 +205,10 @@ export class NodeReporter {
       nodeInfo: info,
       features: { supplementalGroupsPolicy: features.supplementalGroupsPolicy },
       runtimeHandlers: [
-        {
-          name: '',
-          features: {
-            recursiveReadOnlyMounts: features.recursiveReadOnlyMounts,
-            userNamespaces: features.userNamespaces,
-          },
-        },
+        runtimeHandler('', features),
+        ...(microvms()?.ready
+          ? [runtimeHandler(MICROVM_HANDLER, featuresOf(MICROVM_RUNTIME))]
+          : []),
       ],
       volumesInUse: volumes.volumesInUse(),
     };
@@ -297,3 +300,8 @@ const withoutHeartbeat = (status: Node['status'] | undefined): unknown => ({
   ...status,
   conditions: status?.conditions?.map((c) => ({ ...c, lastHeartbeatTime: '' })),
 });
+
+const runtimeHandler = (
+  name: string,
+  { recursiveReadOnlyMounts, userNamespaces }: RuntimeFeatures,
+) => ({ name, features: { recursiveReadOnlyMounts, userNamespaces } });

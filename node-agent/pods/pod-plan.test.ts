@@ -13,9 +13,13 @@ import {
 } from '#node-agent/pods/pod-observation.ts';
 import { podPlan, type PodStep } from '#node-agent/pods/pod-plan.ts';
 import { podStatus } from '#node-agent/pods/pod-status.ts';
+import { featuresOf } from '#node-agent/runtime/containerd.ts';
 
 const NOW = 1_000_000_000;
-const host = { ips: ['10.0.0.1'], idPrefix: 'containerd' };
+const host = {
+  ips: ['10.0.0.1'],
+  runtimeOf: () => ({ name: 'containerd', features: featuresOf('containerd', '1.6.20') }),
+};
 
 function pod(spec: Partial<Pod['spec']> = {}, status: Pod['status'] = {}): Pod {
   return {

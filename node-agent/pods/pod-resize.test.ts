@@ -19,6 +19,7 @@ import {
   withAllocation,
 } from '#node-agent/pods/pod-resize.ts';
 import { podStatus } from '#node-agent/pods/pod-status.ts';
+import { featuresOf } from '#node-agent/runtime/containerd.ts';
 import { statusPatch } from '#node-agent/pods/status-writer.ts';
 
 const NOW = 1_000_000_000;
@@ -179,7 +180,10 @@ test('the next attempt of a resized container waits for no back-off', () => {
 });
 
 test('status: what holds, what was granted, why it waits; conditions go when it is done', () => {
-  const host = { ips: ['10.0.0.1'], idPrefix: 'containerd' };
+  const host = {
+    ips: ['10.0.0.1'],
+    runtimeOf: () => ({ name: 'containerd', features: featuresOf('containerd', '1.6.20') }),
+  };
   const granted = pod(sized('200m', '64Mi'));
   const reported = { name: 'a', resources: sized('100m', '64Mi') };
   const inFlight = { ...granted, status: { containerStatuses: [reported as never] } };

@@ -373,7 +373,7 @@ async function prepareContainer(ctx: StepContext, step: Step<'start-container'>)
     spec,
     memory.readyVolumes,
     new Map(env.map(({ key, value }) => [key, value])),
-    services.features,
+    services.features(pod),
     subPathsDir(services.paths, uid),
   );
   const given = await services.devices.allocate(pod, spec);

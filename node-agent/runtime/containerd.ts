@@ -17,6 +17,7 @@ import {
   RuntimeError,
   type RuntimeErrorCode,
   type RuntimeFeatures,
+  MICROVM_RUNTIME,
   type RuntimeService,
   type SelectorFilter,
   type UsageValue,
@@ -299,7 +300,7 @@ function imageCalls(call: Call): ImageService {
  * What a runtime honours, by name and version. Old runtimes ignore unknown request fields without an
  * error, and do not report features, hence a table.
  */
-export function featuresOf(name: string, version: string): RuntimeFeatures {
+export function featuresOf(name: string, version = ''): RuntimeFeatures {
   const [major = 0, minor = 0] = version
     .replace(/^v/, '')
     .split('.')
@@ -307,11 +308,12 @@ export function featuresOf(name: string, version: string): RuntimeFeatures {
   const atLeast = (a: number, b: number): boolean => major > a || (major === a && minor >= b);
   const containerd = name === 'containerd';
   const crio = name === 'cri-o';
+  const microvm = name === MICROVM_RUNTIME;
   return {
     userNamespaces: (containerd && atLeast(2, 0)) || (crio && atLeast(1, 25)),
-    recursiveReadOnlyMounts: (containerd && atLeast(2, 0)) || (crio && atLeast(1, 30)),
+    recursiveReadOnlyMounts: microvm || (containerd && atLeast(2, 0)) || (crio && atLeast(1, 30)),
     imageVolumes: (containerd && atLeast(2, 1)) || (crio && atLeast(1, 31)),
-    supplementalGroupsPolicy: (containerd && atLeast(2, 0)) || (crio && atLeast(1, 31)),
-    stopSignal: (containerd && atLeast(2, 2)) || (crio && atLeast(1, 34)),
+    supplementalGroupsPolicy: microvm || (containerd && atLeast(2, 0)) || (crio && atLeast(1, 31)),
+    stopSignal: microvm || (containerd && atLeast(2, 2)) || (crio && atLeast(1, 34)),
   };
 }

@@ -31,6 +31,7 @@ function double(name: string) {
     listContainers: async (filter: { id?: string } = {}) =>
       has(filter.id, `${name}-c`) ? [{ id: `${name}-c` } as Container] : [],
     startContainer: say('start'),
+    ...(name === 'main' ? { signalContainer: say('signal') } : {}),
     exec: async ({ containerId }: { containerId: string }) => `http://${name}/${containerId}`,
     listImages: async () => [{ id: 'same', repoTags: [name] } as unknown as Image],
     imageStatus: async () => (name === 'vm' ? ({ id: name } as Image) : null),
@@ -69,6 +70,11 @@ test('the handler chooses, ids lead back, also those of an earlier life', async 
   assert.deepEqual(vm.asked, ['stop vm-new', 'stop vm-pod', 'start vm-c']);
   assert.deepEqual(main.asked, ['stop main-new', 'stop main-pod', 'stop unknown']);
   const flags = { stdin: false, stdout: true, stderr: true, tty: false };
+  const { signalContainer } = router.client;
+  assert.ok(signalContainer);
+  await signalContainer('main-c', 10);
+  assert.equal(main.asked.at(-1), 'signal main-c');
+  await assert.rejects(signalContainer('vm-c', 10), /sends no signals/);
   const url = await router.client.exec({ containerId: 'vm-c', command: ['x'], ...flags });
   assert.equal(url, 'http://vm/vm-c');
 });

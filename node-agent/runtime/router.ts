@@ -100,6 +100,12 @@ export function createRouter(
     },
     listContainers: (filter) => gather((runtime) => runtime.listContainers(filter)),
     containerStatus: async (id) => (await of(id)).containerStatus(id),
+    async signalContainer(id, signal) {
+      const runtime = await of(id);
+      if (!runtime.signalContainer)
+        throw new RuntimeError('Unknown', `the runtime of container ${id} sends no signals`);
+      await runtime.signalContainer(id, signal);
+    },
     updateContainerResources: async (id, resources) =>
       (await of(id)).updateContainerResources(id, resources),
     reopenContainerLog: async (id) => (await of(id)).reopenContainerLog(id),

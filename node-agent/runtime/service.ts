@@ -16,6 +16,8 @@ export const LABEL = {
 
 /** The handler of RuntimeClasses whose pods are microVMs. */
 export const MICROVM_HANDLER = 'microvm';
+/** How our runtime for it names itself. */
+export const MICROVM_RUNTIME = 'gantry-microvm';
 
 export type RuntimeErrorCode =
   | 'NotFound'

@@ -1,4 +1,5 @@
 import {
+  chmodSync,
   closeSync,
   constants,
   fstatSync,
@@ -65,12 +66,13 @@ async function missing(of: SubPath, root: string, clean: string): Promise<string
 /** Opens what is at `relative`, one name after another from the root, making what is not there. */
 function openInside(root: string, relative: string, subPath: string): number {
   let fd = openSync(root, O_PATH);
+  const mode = fstatSync(fd).mode & 0o7777;
   for (const name of relative.split('/').filter(Boolean)) {
     // A name below an open directory: openat(2) in the words that Node has.
     const at = join(`/proc/self/fd/${fd}`, name);
     let next: number | undefined;
     try {
-      next = openOrMake(at);
+      next = openOrMake(at, mode);
       if (fstatSync(next).isSymbolicLink()) throw leadsOut(subPath);
     } catch (error) {
       if (next !== undefined) closeSync(next);
@@ -83,14 +85,17 @@ function openInside(root: string, relative: string, subPath: string): number {
   return fd;
 }
 
-function openOrMake(path: string): number {
+/** A new directory is as open as its volume, so that whoever may write there may write here too. */
+function openOrMake(path: string, mode: number): number {
   try {
     return openSync(path, STEP);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
   mkdirSync(path, { mode: NEW_DIRECTORY_MODE });
-  return openSync(path, STEP);
+  const fd = openSync(path, STEP);
+  if (fstatSync(fd).isDirectory()) chmodSync(`/proc/self/fd/${fd}`, mode);
+  return fd;
 }
 
 /** Mounts what is open at `target`; an earlier attempt's mount there is replaced. */

@@ -2,6 +2,7 @@ import {
   type AuthConfig,
   type ContainerConfig,
   type LinuxContainerResources,
+  MICROVM_RUNTIME,
   type PodSandboxConfig,
   RuntimeError,
 } from '#node-agent/runtime/service.ts';
@@ -29,7 +30,6 @@ import { removePodSandbox, runPodSandbox, stopPodSandbox } from './sandboxes.ts'
 import { containerStats, podStats } from './stats.ts';
 import type { StreamingServer } from './streaming-server.ts';
 
-export const RUNTIME_NAME = 'gantry-microvm';
 export const RUNTIME_VERSION = '0.1.0';
 
 type PodId = { podSandboxId: string };
@@ -195,7 +195,7 @@ export function statusMethods(runtime: Runtime): Methods {
     async Version() {
       return {
         version: '0.1.0',
-        runtimeName: RUNTIME_NAME,
+        runtimeName: MICROVM_RUNTIME,
         runtimeVersion: RUNTIME_VERSION,
         runtimeApiVersion: 'v1',
       };
