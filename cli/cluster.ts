@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import { defaultAddress } from '#base/default-address.ts';
 import { systemClock } from '#base/clock.ts';
 import type { Log } from '#base/log.ts';
-import { runTogether, untilAborted } from '#base/running.ts';
+import { orAborted, runTogether, untilAborted } from '#base/running.ts';
 import { parseDuration } from '#api/time.ts';
 import type { ApiServer, ApiServerConfig } from '#apiserver/start.ts';
 import type { Api } from '#client/api.ts';
@@ -325,8 +325,7 @@ async function runComponents(config: ClusterConfig, around: WithServer): Promise
     },
     (own) => runOtherNodes(config, server, { signal: own, log }),
     async (own) => {
-      await Promise.race([agentReady.promise, untilAborted(own)]);
-      own.throwIfAborted();
+      await orAborted(agentReady.promise, own);
       const { adminKubeconfig } = paths(config.dataDir);
       if (config.nodes > 1) {
         const api = apiAs(server.handle, 'gantry:up', ['system:masters'], 'gantry');

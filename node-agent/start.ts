@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type Clock, systemClock } from '#base/clock.ts';
 import { type Log, silentLog } from '#base/log.ts';
-import { type Running, runTogether } from '#base/running.ts';
+import { orAborted, type Running, runTogether } from '#base/running.ts';
 import type { Node, Pod } from '#api/types.ts';
 import type { Api } from '#client/api.ts';
 import { createEventRecorder } from '#client/events.ts';
@@ -255,7 +255,7 @@ export async function start(
     },
     async (own) => {
       await services.runtimes.relist();
-      await untilAborted(
+      await orAborted(
         Promise.all([
           podInformer.synced(),
           nodeInformer.synced(),
@@ -451,15 +451,6 @@ function readIfThere(path: string): string {
   } catch {
     return ''; // a machine without a resolver has no such file
   }
-}
-
-/** Resolves with `promise`, or rejects with the signal's reason. */
-function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    if (signal.aborted) reject(signal.reason);
-    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-    promise.then(resolve, reject);
-  });
 }
 
 /**

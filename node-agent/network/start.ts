@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { backoffMs } from '#base/backoff.ts';
 import { type Clock, systemClock } from '#base/clock.ts';
 import { errorText, type Log, silentLog } from '#base/log.ts';
-import { type Running, runTogether } from '#base/running.ts';
+import { orAborted, type Running, runTogether } from '#base/running.ts';
 import type { Pod } from '#api/types.ts';
 import type { Informer } from '#client/informer.ts';
 import type { Informers } from '#client/informer-factory.ts';
@@ -220,7 +220,7 @@ async function keepRules(context: Context, signal: AbortSignal): Promise<void> {
   });
   const policies = watchPolicies(informers, changes.notify);
   const known = [serviceInformer.synced(), sliceInformer.synced(), podInformer.synced()];
-  await untilAborted(Promise.all([...known, policies.synced()]), signal);
+  await orAborted(Promise.all([...known, policies.synced()]), signal);
   const healthServers = createHealthServers(log);
   signal.addEventListener('abort', () => healthServers.close(), { once: true });
   for (let failures = 0; !signal.aborted; ) {
@@ -279,7 +279,7 @@ async function keepRoutes(context: Context, signal: AbortSignal): Promise<void> 
   const nodeInformer = informers.of(nodes);
   const changes = changeSignal(signal);
   nodeInformer.onChange(changes.notify);
-  await untilAborted(nodeInformer.synced(), signal);
+  await orAborted(nodeInformer.synced(), signal);
   let written: string | undefined;
   for (let failures = 0; !signal.aborted; ) {
     changes.reset();
@@ -315,18 +315,6 @@ function changeSignal(signal: AbortSignal): {
     reset: () => {
       current = Promise.withResolvers<void>();
     },
-    next: () => untilAborted(current.promise, signal),
+    next: () => orAborted(current.promise, signal),
   };
-}
-
-async function untilAborted(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted();
-  const aborted = Promise.withResolvers<never>();
-  const onAbort = (): void => aborted.reject(signal.reason);
-  signal.addEventListener('abort', onAbort, { once: true });
-  try {
-    await Promise.race([work, aborted.promise]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-  }
 }
