@@ -1,5 +1,6 @@
 import { CONTROLLER_ROLES } from '#apiserver/bootstrap-controller-roles.ts';
 import { type RoleTable, WRITE_EVENTS } from '#apiserver/bootstrap-roles.ts';
+import { KUBELET_CLIENT_USER } from '#apiserver/pki.ts';
 
 /**
  * Who has the roles that a cluster is born with, and the roles that our own components need
@@ -39,6 +40,8 @@ export const CLUSTER_ROLE_BINDINGS: BindingTable = {
   'gantry:controllers': { subjects: ['User system:kube-controller-manager'] },
   // The agent is also the service proxy and the cluster DNS of its node.
   'gantry:node-network': { subjects: ['Group system:nodes'] },
+  // A kubelet asks back what the API server may do: our own agent knows it by its certificate.
+  'gantry:kubelet-client': { subjects: [`User ${KUBELET_CLIENT_USER}`] },
 };
 
 const allControllerRules = (): string[] => [...new Set(Object.values(CONTROLLER_ROLES).flat())];
@@ -50,6 +53,11 @@ export const GANTRY_CLUSTER_ROLES: RoleTable = {
     'get list | metrics.k8s.io | nodes pods',
     'create | storage.k8s.io | storageclasses',
     'get | core | nodes/metrics nodes/stats',
+  ],
+  // More than system:kubelet-api-admin: what a caller may see is decided before it is passed on.
+  'gantry:kubelet-client': [
+    '* | core | nodes/checkpoint nodes/configz nodes/healthz nodes/log nodes/metrics',
+    '* | core | nodes/pods nodes/proxy nodes/stats nodes/statusz',
   ],
   'gantry:node-network': [
     'get list watch | core | endpoints namespaces nodes services',

@@ -211,6 +211,19 @@ test('it reports on its pods, and ends them', async () => {
   await expects(403, 'DELETE', `${PODS}/theirs`, end);
 });
 
+test('what it asks about the API server that calls it is allowed', async () => {
+  const admin = { verb: 'create', version: 'v1', resource: 'nodes', name: 'n1' };
+  const user = 'gantry:apiserver-kubelet-client';
+  const subresources = 'proxy stats metrics log checkpoint statusz pods healthz configz'.split(' ');
+  for (const subresource of subresources) {
+    const resourceAttributes = { ...admin, subresource };
+    const spec = { user, groups: ['system:authenticated'], resourceAttributes };
+    const path = '/apis/authorization.k8s.io/v1/subjectaccessreviews';
+    const { json } = await expects(201, 'POST', path, { spec });
+    assert.deepEqual((json['status'] as { allowed?: boolean }).allowed, true, subresource);
+  }
+});
+
 test('it asks who calls it, and for its certificates', async () => {
   await expects(201, 'POST', '/apis/authentication.k8s.io/v1/tokenreviews', {
     spec: { token: 't' },
