@@ -30,6 +30,7 @@ const bookmark = (resourceVersion: string, end = false): WatchEvent<ConfigMap> =
 const watching: WatcherState = { phase: 'watching', resourceVersion: '5', failures: 0 };
 const gone = expiredError('too old');
 const refused = new Error('refused');
+const internal = failure(500, 'InternalError', 'a feature of the store is disabled');
 const cannot = failure(422, 'Invalid', 'sendInitialEvents: Forbidden');
 
 const cases: {
@@ -65,6 +66,13 @@ const cases: {
     from: watching,
     input: { type: 'failed', error: gone },
     to: { phase: 'listing', failures: 1 },
+    items: ['failed', 'restarted'],
+  },
+  {
+    name: 'a server that fails to send initial events is asked for pages',
+    from: { phase: 'listing', failures: 0 },
+    input: { type: 'failed', error: internal },
+    to: { phase: 'paging', continue: '', failures: 1 },
     items: ['failed', 'restarted'],
   },
   {

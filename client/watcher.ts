@@ -111,6 +111,11 @@ function stepFailed<T>(state: WatcherState, error: unknown): Step<T> {
   if (state.phase === 'listing' && cannotSendInitialEvents(error)) {
     return restart({ phase: 'paging', continue: '', failures: state.failures }, undefined);
   }
+  // A server whose store lacks what this takes says so as an internal error (kube-apiserver on an
+  // etcd before 3.5): the older way may work where this one does not.
+  if (state.phase === 'listing' && isInternal(error)) {
+    return restart({ phase: 'paging', continue: '', failures }, error);
+  }
   if (state.phase === 'watching' && !isGone(error)) {
     return { state: { ...state, failures }, items: [{ type: 'failed', error, failures }] };
   }
@@ -128,6 +133,8 @@ function restart<T>(state: WatcherState, error: unknown): Step<T> {
 }
 
 const isGone = (error: unknown): boolean => isStatusError(error) && error.code === 410;
+
+const isInternal = (error: unknown): boolean => isStatusError(error) && error.code === 500;
 
 const cannotSendInitialEvents = (error: unknown): boolean =>
   isStatusError(error) &&

@@ -127,7 +127,7 @@ export async function main(args: readonly string[]): Promise<void> {
   for (const name of ['SIGTERM', 'SIGINT'] as const)
     process.once(name, () => stop.abort(new Error(`received ${name}`)));
   try {
-    await run(flags, { signal: stop.signal, log });
+    await run(flags, { shown: shownFlags(command), signal: stop.signal, log });
   } catch (error) {
     if (!stop.signal.aborted) {
       log.error('the node agent ended', { error: errorText(error) });
@@ -136,10 +136,20 @@ export async function main(args: readonly string[]): Promise<void> {
   }
 }
 
+/** All flags with their values, given or not: none of them is a secret. */
+const shownFlags = (command: Command): Record<string, string> =>
+  Object.fromEntries(
+    command.options.map((option) => {
+      const value: unknown = command.getOptionValue(option.attributeName());
+      return [option.long?.replace(/^--/, '') ?? '', value === undefined ? '' : String(value)];
+    }),
+  );
+
 async function run(
   flags: Flags,
-  { signal, log }: { signal: AbortSignal; log: Log },
+  around: { shown: Record<string, string>; signal: AbortSignal; log: Log },
 ): Promise<void> {
+  const { shown, signal, log } = around;
   const { nodeName, kubeconfig, bootstrapKubeconfig } = flags;
   if (!flags.nodeIp) throw new Error('this machine has no address but loopback; give --node-ip');
   const clock = systemClock;
@@ -171,7 +181,7 @@ async function run(
   const transport = httpsTransport(connection);
   try {
     const api = createApi(transport, { userAgent: 'gantry-node-agent' });
-    const agent = await start({ api, ...config }, { signal, log });
+    const agent = await start({ api, ...config, flags: shown }, { signal, log });
     const running = runTogether(signal, [
       () => agent.done,
       async (own) => {

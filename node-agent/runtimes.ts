@@ -65,10 +65,13 @@ export type Runtimes = Pick<RuntimeRouter, 'client' | 'imagesFor'> & {
 
 type Around = { signal: AbortSignal; log: Log; clock: Clock };
 
-/** Connects to the runtime that was given, or starts our own with the images of this machine. */
+/**
+ * Connects to the runtime that was given, or starts our own with the images of this machine and,
+ * where the node may know them, of the other `nodes`.
+ */
 export async function startRuntimes(
   config: RuntimesConfig,
-  around: Around & { nodes: Informer<Node> },
+  around: Around & { nodes: Informer<Node> | undefined },
 ): Promise<Runtimes> {
   const { signal, log, clock } = around;
   const main = await startMain(config, around);
@@ -162,7 +165,7 @@ type MainRuntime = Pick<Runtimes, 'done' | 'serveImages'> & {
 
 async function startMain(
   config: RuntimesConfig,
-  { nodes, signal, log, clock }: Around & { nodes: Informer<Node> },
+  { nodes, signal, log, clock }: Around & { nodes: Informer<Node> | undefined },
 ): Promise<MainRuntime> {
   if (config.runtimeEndpoint)
     return {
@@ -174,7 +177,9 @@ async function startMain(
   const dir = containerdDir(config.rootDir);
   const { nodeName, peerIdentity: identity, clientCaFile: caFile } = config;
   const peers =
-    identity && caFile ? createPeers({ nodes, nodeName, identity, caFile, log }) : undefined;
+    nodes && identity && caFile
+      ? createPeers({ nodes, nodeName, identity, caFile, log })
+      : undefined;
   const images = { storeDir, contentDir: contentDir(dir), peers };
   const local = await startLocalImages(images, { signal, log });
   const ensure = () =>

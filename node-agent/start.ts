@@ -40,6 +40,7 @@ import {
   cniConfDir,
   DEFAULT_DNS_IP,
   DEFAULT_DOMAIN,
+  mayListNodes,
   type PodNetwork,
   RESOLV_CONF,
   runNetwork,
@@ -113,6 +114,8 @@ export type NodeAgentConfig = RuntimesConfig & {
   allowedUnsafeSysctls?: readonly string[];
   /** Manifests of pods that run here without being asked for through the API. */
   podManifestPath?: string;
+  /** The command line that this was made of, as `/flagz` shows it. */
+  flags?: Readonly<Record<string, string>>;
   /** When pods are evicted; default as the kubelet's. */
   eviction?: EvictionFlags & { maxGraceSeconds?: number };
 };
@@ -144,7 +147,8 @@ export async function start(
 
   const networkBy = await choosePodNetwork(config, { log });
   const runtimes = { ...config, cniConfDir: cniConfDir(config, networkBy) };
-  const runtime = await startRuntimes(runtimes, { nodes: informers.of(nodes), signal, log, clock });
+  const others = (await mayListNodes(api, networkBy)) ? informers.of(nodes) : undefined;
+  const runtime = await startRuntimes(runtimes, { nodes: others, signal, log, clock });
   const version = await runtime.client.version();
   // Of another's network the runtime itself tells whether it is ready.
   const unset = 'the pod network is not set up yet';
@@ -210,6 +214,12 @@ export async function start(
   const { serveImages } = runtime;
   const server = await startServer({
     ...{ config, services, workers, access, details, signal, log },
+    component: {
+      name: 'gantry-node-agent',
+      version: AGENT_VERSION,
+      startedAtMs: clock.now(),
+      flags: config.flags ?? {},
+    },
     ...(serveImages ? { serveImages } : {}),
   });
   const reporter = new NodeReporter({

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import type { Clock } from '#base/clock.ts';
 import { errorText, type Log } from '#base/log.ts';
 import type { Node } from '#api/types.ts';
-import type { Resource } from '#client/api.ts';
+import type { Api, Resource } from '#client/api.ts';
 import type { Informer } from '#client/informer.ts';
 import type { Informers } from '#client/informer-factory.ts';
 import { startNetwork } from '#node-agent/network/start.ts';
@@ -40,13 +40,7 @@ export async function choosePodNetwork(
   if (podNetwork) return podNetwork;
   try {
     for (const what of NEEDED) {
-      const review = await api.create(accessReviews, {
-        apiVersion: 'authorization.k8s.io/v1',
-        kind: 'SelfSubjectAccessReview',
-        metadata: {},
-        spec: { resourceAttributes: { verb: 'list', version: 'v1', ...what } },
-      });
-      if ((review.status as { allowed?: boolean } | undefined)?.allowed) continue;
+      if (await mayList(api, what)) continue;
       log.info(
         'the pod network and the rules of Services are left to a CNI plugin and kube-proxy',
         {
@@ -60,6 +54,23 @@ export async function choosePodNetwork(
     log.warn('could not ask what this node may read', { error: errorText(error) });
   }
   return 'own';
+}
+
+async function mayList(api: Api, what: { group: string; resource: string }): Promise<boolean> {
+  const review = await api.create(accessReviews, {
+    apiVersion: 'authorization.k8s.io/v1',
+    kind: 'SelfSubjectAccessReview',
+    metadata: {},
+    spec: { resourceAttributes: { verb: 'list', version: 'v1', ...what } },
+  });
+  return (review.status as { allowed?: boolean } | undefined)?.allowed === true;
+}
+
+/** Whether this node may know the others: the Node authorizer shows a kubelet its own object only. */
+export async function mayListNodes(api: Api, by: PodNetwork): Promise<boolean> {
+  // The network of pods is made with the other nodes' addresses.
+  if (by === 'own') return true;
+  return mayList(api, { group: '', resource: 'nodes' }).catch(() => false);
 }
 
 /** Where CNI plugins of other clusters put their configuration. */

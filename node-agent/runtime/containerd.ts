@@ -195,6 +195,7 @@ function containerCalls(
   | 'listContainers'
   | 'containerStatus'
   | 'updateContainerResources'
+  | 'checkpointContainer'
   | 'reopenContainerLog'
   | 'listContainerStats'
 > {
@@ -230,6 +231,10 @@ function containerCalls(
     },
     updateContainerResources: async (containerId, linux) => {
       await call('UpdateContainerResources', { containerId, linux }, QUICK_MS);
+    },
+    checkpointContainer: async (containerId, location, timeoutSeconds) => {
+      const request = { containerId, location, timeout: timeoutSeconds };
+      await call('CheckpointContainer', request, timeoutSeconds * 1000 + WORK_MS);
     },
     reopenContainerLog: async (containerId) => {
       await call('ReopenContainerLog', { containerId }, QUICK_MS);

@@ -32,6 +32,7 @@ function double(name: string) {
       has(filter.id, `${name}-c`) ? [{ id: `${name}-c` } as Container] : [],
     startContainer: say('start'),
     ...(name === 'main' ? { signalContainer: say('signal') } : {}),
+    checkpointContainer: say('checkpoint'),
     exec: async ({ containerId }: { containerId: string }) => `http://${name}/${containerId}`,
     listImages: async () => [{ id: 'same', repoTags: [name] } as unknown as Image],
     imageStatus: async () => (name === 'vm' ? ({ id: name } as Image) : null),
@@ -67,7 +68,8 @@ test('the handler chooses, ids lead back, also those of an earlier life', async 
   for (const id of ['vm-new', 'main-new', 'vm-pod', 'main-pod', 'unknown'])
     await router.client.stopPodSandbox(id);
   await router.client.startContainer('vm-c');
-  assert.deepEqual(vm.asked, ['stop vm-new', 'stop vm-pod', 'start vm-c']);
+  await router.client.checkpointContainer('vm-c', '/x', 0);
+  assert.deepEqual(vm.asked, ['stop vm-new', 'stop vm-pod', 'start vm-c', 'checkpoint vm-c']);
   assert.deepEqual(main.asked, ['stop main-new', 'stop main-pod', 'stop unknown']);
   const flags = { stdin: false, stdout: true, stderr: true, tty: false };
   const { signalContainer } = router.client;

@@ -108,6 +108,8 @@ export function createRouter(
     },
     updateContainerResources: async (id, resources) =>
       (await of(id)).updateContainerResources(id, resources),
+    checkpointContainer: async (id, location, timeoutSeconds) =>
+      (await of(id)).checkpointContainer(id, location, timeoutSeconds),
     reopenContainerLog: async (id) => (await of(id)).reopenContainerLog(id),
     execSync: async (id, command, timeoutMs, options) =>
       (await of(id)).execSync(id, command, timeoutMs, options),

@@ -289,6 +289,11 @@ export type RuntimeService = {
   containerStatus(id: string): Promise<ContainerStatus>;
   updateContainerResources(id: string, resources: LinuxContainerResources): Promise<void>;
   reopenContainerLog(id: string): Promise<void>;
+  /**
+   * Writes a running container's state into an archive at `location`; 0 seconds leave the time to
+   * the runtime. Unimplemented where the runtime cannot.
+   */
+  checkpointContainer(id: string, location: string, timeoutSeconds: number): Promise<void>;
   /** DeadlineExceeded when the command outlives `timeoutMs`, whatever the runtime does then. */
   execSync(
     id: string,

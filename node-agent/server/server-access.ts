@@ -67,7 +67,8 @@ const SUBRESOURCES: Readonly<Record<string, readonly string[]>> = {
   logs: ['log'],
   checkpoint: ['checkpoint'],
   statusz: ['statusz'],
-  flagz: ['flagz'],
+  // As the kubelet of 1.36 asks: flags are settings.
+  flagz: ['configz'],
   // Finer rights that stand beside the older one for everything.
   pods: ['pods', 'proxy'],
   runningpods: ['pods', 'proxy'],

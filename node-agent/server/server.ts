@@ -10,6 +10,15 @@ import { cadvisorMetrics, type MeasuredPod } from '#node-agent/server/cadvisor-m
 import { PEER_PATH } from '#node-agent/images-local/peers.ts';
 import type { RegistryHandler } from '#node-agent/images-local/registry.ts';
 import { readLog, type LogOptions } from '#node-agent/server/logs.ts';
+import { checkpoint } from '#node-agent/server/checkpoint.ts';
+import {
+  acceptOf,
+  type Component,
+  flagzPage,
+  type Page,
+  statuszPage,
+} from '#node-agent/server/component-pages.ts';
+import { serveSystemLogs } from '#node-agent/server/system-logs.ts';
 import type { NodeServices } from '#node-agent/node/node-services.ts';
 import { meminfo } from '#node-agent/node/node-facts.ts';
 import { detailStats, type PodDetails } from '#node-agent/pods/pod-details.ts';
@@ -36,6 +45,9 @@ import {
   UsageMeter,
 } from '#node-agent/node/usage.ts';
 
+/** What `/statusz` names of what is served. */
+const PATHS = ['/configz', '/flagz', '/healthz', '/metrics'];
+
 /** Serving certificates are renewed in place; looked at this often. */
 const CERTIFICATE_MS = 60_000;
 
@@ -55,6 +67,7 @@ export type ServerOptions = {
   workers: PodWorkers;
   access: ServerAccess;
   details: PodDetails;
+  component: Omit<Component, 'paths'>;
   /** Gives images and layers of this node to other nodes. */
   serveImages?: RegistryHandler;
   signal: AbortSignal;
@@ -171,7 +184,7 @@ async function serve(
     await options.access.check(credentials, wish);
     if (isStream(url.pathname)) throw new RequestError(400, 'you must specify an upgrade');
     if (/^\/healthz(\/(ping|log|syncloop))?$/.test(url.pathname)) return text(response, 'ok');
-    await route(options, meter, url, response);
+    await route(options, meter, request, response);
   } catch (error) {
     if (response.headersSent) {
       response.destroy();
@@ -187,19 +200,29 @@ async function serve(
 async function route(
   options: ServerOptions,
   meter: UsageMeter,
-  url: URL,
+  request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  const { config, workers } = options;
+  const url = new URL(request.url ?? '/', 'https://agent');
+  const { config, services, workers } = options;
   const path = url.pathname.replace(/\/$/, '');
   if (path.startsWith('/containerLogs/')) return containerLogs(options, url, response);
-  if (path.startsWith('/checkpoint/'))
-    throw new RequestError(404, 'this container runtime makes no checkpoints');
+  if (/^\/logs(\/|$)/.test(path)) return serveSystemLogs(url.pathname, response);
+  if (path.startsWith('/checkpoint/')) {
+    if (request.method !== 'POST') throw new RequestError(405, '405: Method Not Allowed');
+    return json(response, await checkpoint(options, url, config.rootDir));
+  }
   switch (path) {
+    case '/statusz': {
+      const component = { ...options.component, paths: PATHS };
+      return page(response, statuszPage(component, acceptOf(request), services.clock.now()));
+    }
+    case '/flagz':
+      return page(response, flagzPage(options.component, acceptOf(request)));
     case '/stats/summary': {
       const pods = await meter.pods();
       const { nodeName, rootDir } = config;
-      const details = detailsOf(options, new Date(options.services.clock.now()).toISOString());
+      const details = detailsOf(options, new Date(services.clock.now()).toISOString());
       return json(response, statsSummary(nodeName, rootDir, meter.node(), pods, details));
     }
     case '/metrics/resource':
@@ -209,20 +232,20 @@ async function route(
     case '/metrics':
       return text(response, agentMetrics(options));
     case '/metrics/probes':
-      return text(response, probeMetrics(options.services.probes.counts()));
+      return text(response, probeMetrics(services.probes.counts()));
     case '/pods':
       return json(response, podList(workers.all().map((worker) => worker.pod)));
     case '/runningpods':
-      return json(response, podList(runningPods(options.services)));
+      return json(response, podList(runningPods(services)));
     case '/configz':
       return json(response, {
         kubeletconfig: {
           kind: 'KubeletConfiguration',
           apiVersion: 'kubelet.config.k8s.io/v1beta1',
-          clusterDomain: options.services.clusterDomain,
-          clusterDNS: options.services.dns().clusterDns,
+          clusterDomain: services.clusterDomain,
+          clusterDNS: services.dns().clusterDns,
           cgroupDriver: 'cgroupfs',
-          maxPods: options.services.allocatable.get('pods'),
+          maxPods: services.allocatable.get('pods'),
         },
       });
     default:
@@ -380,6 +403,11 @@ function logOptions(query: URLSearchParams, nowMs: number): LogOptions {
     ...(limitBytes === undefined ? {} : { limitBytes }),
     ...(stream === 'Stdout' || stream === 'Stderr' ? { stream } : {}),
   };
+}
+
+function page(response: ServerResponse, { status, contentType, body }: Page): void {
+  response.writeHead(status, { 'content-type': contentType });
+  response.end(body);
 }
 
 function text(response: ServerResponse, body: string, status = 200): void {
