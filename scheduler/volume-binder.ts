@@ -104,7 +104,7 @@ export type VolumeBinding = {
   waits: VolumeWaits;
   cluster: Pick<ClusterView, 'node'>;
   /** Whether the pod still waits for a node. */
-  isWanted(pod: PodView): boolean;
+  isWanted: (pod: PodView) => boolean;
   clock: Clock;
   signal: AbortSignal;
 };
