@@ -24,17 +24,18 @@ const pod: Pod = {
 
 test('a VM is sized by what its containers may use, without the overhead of the class', () => {
   assert.equal(podLimits(pod, undefined).memoryBytes, 228 * MIB);
-  const { memoryLimitInBytes, cpuQuota, cpuPeriod, unified } = podResources(pod);
+  const { memoryLimitInBytes, cpuQuota, cpuPeriod, unified } = podResources(pod, 100);
   assert.deepEqual(
     [memoryLimitInBytes, (cpuQuota ?? 0) / (cpuPeriod ?? 1), unified],
-    [128 * MIB, 1, { 'memory.min': String(64 * MIB) }],
+    [128 * MIB, 1, { 'memory.min': String(64 * MIB), 'pids.max': '100' }],
   );
 });
 
-test('the host bounds the memory of containers, not that of a VM', () => {
+test('the host bounds the memory and processes of containers, not those of a VM', () => {
   const on = (handler: string) =>
     hostLimits(pod, { podPidsLimit: 100, runtimeHandler: () => handler });
   assert.equal(on('runc').memoryBytes, 228 * MIB);
+  assert.equal(on('runc').pids, 100);
   assert.equal(on('microvm').memoryBytes, undefined);
-  assert.equal(on('microvm').pids, 100);
+  assert.equal(on('microvm').pids, undefined);
 });

@@ -127,8 +127,9 @@ export function podLimits(pod: Pod, pidsLimit: number | undefined): PodLimits {
 }
 
 /**
- * The limits of the pod's cgroup on the host. A VM bounds its memory itself, and its guest that of each
- * container: a bound around it, too, would have the host kill it for pages that the guest keeps.
+ * The limits of the pod's cgroup on the host. A VM bounds its memory and processes itself, and its
+ * guest those of each container: a bound of memory around it, too, would have the host kill it for
+ * pages that the guest keeps.
  */
 export function hostLimits(
   pod: Pod,
@@ -136,15 +137,16 @@ export function hostLimits(
 ): PodLimits {
   const limits = podLimits(pod, node.podPidsLimit);
   if (node.runtimeHandler(pod) !== MICROVM_HANDLER) return limits;
-  const { memoryBytes: _, ...others } = limits;
+  const { memoryBytes: _, pids: __, ...others } = limits;
   return others;
 }
 
 /**
  * What the pod's containers may use together, without what its runtime needs: a VM is sized by it.
- * The requested memory is `memory.min`, as the kubelet gives it on cgroup v2.
+ * The requested memory is `memory.min`, as the kubelet gives it on cgroup v2, and the limit of its
+ * processes `pids.max`.
  */
-export function podResources(pod: Pod): LinuxContainerResources {
+export function podResources(pod: Pod, podPidsLimit: number | undefined): LinuxContainerResources {
   const { overhead: _, ...spec } = pod.spec;
   const own = podLimits({ ...pod, spec }, undefined);
   const memory = podAmounts(spec, 'requests').get('memory');
@@ -153,7 +155,10 @@ export function podResources(pod: Pod): LinuxContainerResources {
     cpuPeriod: own.cpuPeriodUs,
     ...(own.cpuQuotaUs ? { cpuQuota: own.cpuQuotaUs } : {}),
     ...(own.memoryBytes ? { memoryLimitInBytes: own.memoryBytes } : {}),
-    ...(memory ? { unified: { 'memory.min': String(memory) } } : {}),
+    unified: {
+      ...(memory ? { 'memory.min': String(memory) } : {}),
+      ...(podPidsLimit ? { 'pids.max': String(podPidsLimit) } : {}),
+    },
   };
 }
 

@@ -7,7 +7,10 @@ import { qosClass } from '#node-agent/containers/qos.ts';
 import { LABEL, type PodSandboxConfig, type PortMapping } from '#node-agent/runtime/service.ts';
 import { sandboxSecurity } from '#node-agent/containers/security-context.ts';
 
-type Facts = Pick<NodeServices, 'paths' | 'dns' | 'clusterDomain' | 'cgroups' | 'features'>;
+type Facts = Pick<
+  NodeServices,
+  'paths' | 'dns' | 'clusterDomain' | 'cgroups' | 'features' | 'podPidsLimit'
+>;
 
 /** The sandbox of a pod in the runtime's words. Throws ConfigError for what cannot be honoured. */
 export function sandboxConfig(pod: Pod, attempt: number, facts: Facts): PodSandboxConfig {
@@ -31,7 +34,7 @@ export function sandboxConfig(pod: Pod, attempt: number, facts: Facts): PodSandb
     linux: {
       ...sandboxSecurity(pod, facts.features(pod)),
       ...(cgroupParent ? { cgroupParent } : {}),
-      resources: podResources(pod),
+      resources: podResources(pod, facts.podPidsLimit),
     },
   };
 }

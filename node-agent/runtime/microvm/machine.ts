@@ -53,6 +53,8 @@ export type GuestNetwork = {
   addresses: string[];
   routes: { destination: string; gateway?: string }[];
   sysctls: Record<string, string>;
+  /** Of all containers of the pod together; without, as many as the guest bears. */
+  maxProcesses?: number;
 };
 
 export type GuestUser = { uid: number; gid: number; groups: number[] };
@@ -97,6 +99,8 @@ export type GuestContainer = {
   pidNamespace: 'pod' | 'own' | { container: string };
   maskedPaths: string[];
   readonlyPaths: string[];
+  /** A BPF program that its processes run under; empty for none. */
+  seccompFilter: Uint8Array;
   privileged: boolean;
 };
 

@@ -8,6 +8,7 @@ import type {
   GuestProcess,
   Vm,
 } from '#node-agent/runtime/microvm/machine.ts';
+import { seccompFilter } from '#node-agent/runtime/microvm/seccomp/profile.ts';
 import {
   type ContainerConfig,
   type LinuxContainerResources,
@@ -159,6 +160,7 @@ async function assemble(
     pidNamespace: pid === 'TARGET' ? { container: targetId ?? '' } : pid === 'POD' ? 'pod' : 'own',
     maskedPaths: context.maskedPaths ?? [],
     readonlyPaths: context.readonlyPaths ?? [],
+    seccompFilter: seccompFilter(context, record.process.capabilities),
     privileged: context.privileged ?? false,
   });
 }

@@ -101,6 +101,7 @@ export function guestNetwork(
     addresses: ips.map(({ address }) => address),
     routes,
     sysctls: config.linux.sysctls ?? {},
+    maxProcesses: Number(config.linux.resources?.unified?.['pids.max'] ?? 0),
   };
 }
 

@@ -39,6 +39,7 @@ uint32_t get_u32(struct reader *);
 uint64_t get_u64(struct reader *);
 char *get_string(struct reader *);             /* within the request's memory, ends in NUL */
 char **get_strings(struct reader *, unsigned *count); /* allocated, ends in NULL */
+uint8_t *get_bytes(struct reader *, uint32_t *length); /* within the request's memory */
 
 /* --- what a container is made of ------------------------------------------------------------- */
 struct command {
@@ -74,6 +75,8 @@ struct container {
   unsigned mount_count, device_count;
   struct limits limits;
   char *pid_target, **masked, **readonly_paths;
+  uint8_t *filter;              /* seccomp: a BPF program; of length 0 for none */
+  uint32_t filter_length;
   int mount_ns, pid_ns, cgroup_ns;
   uint32_t remove_request;      /* waits until all processes are gone */
   int64_t remove_deadline_ms;
@@ -163,6 +166,7 @@ void launch(const struct launch *) __attribute__((noreturn));
 int cgroup_setup(void);
 int cgroup_create(const char *id);
 int cgroup_limit(const char *id, const struct limits *);
+void cgroup_limit_pod_pids(uint64_t count);
 void cgroup_join(const char *id);
 void cgroup_kill(const char *id);
 int cgroup_signal(const char *id, int signal);

@@ -81,6 +81,12 @@ int cgroup_limit(const char *id, const struct limits *l) {
   return error;
 }
 
+/* Of all containers together; what cgroup_setup keeps for the agent stays kept. */
+void cgroup_limit_pod_pids(uint64_t count) {
+  uint64_t most = get(".", "pids.max", NULL);
+  if (!most || count < most) set_number(".", "pids.max", count);
+}
+
 void cgroup_join(const char *id) { set(id, "cgroup.procs", "0"); }
 
 void cgroup_kill(const char *id) { set(id, "cgroup.kill", "1"); }

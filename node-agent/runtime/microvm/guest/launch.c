@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -71,8 +73,19 @@ static void enter(const struct launch *l) {
   if (l->is_main) finish_mounts(c);
 }
 
+/* A container with a terminal has it as its console too. */
+static void make_console(int terminal) {
+  char path[32];
+  unsigned number;
+  int fd = open("/dev/console", O_CREAT | O_RDWR | O_NOCTTY | O_CLOEXEC, 0600);
+  if (fd >= 0) close(fd);
+  if (ioctl(terminal, TIOCGPTN, &number)) die("console");
+  snprintf(path, sizeof path, "/dev/pts/%u", number);
+  if (mount(path, "/dev/console", NULL, MS_BIND, NULL)) die("console");
+}
+
 /* The terminal is made in the container's own devpts; the agent gets its other end. */
-static int open_terminal(void) {
+static int open_terminal(bool with_console) {
   int master = open("/dev/pts/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC), unlock = 0;
   if (master < 0 || ioctl(master, TIOCSPTLCK, &unlock)) die("open a terminal");
   int slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY);
@@ -88,6 +101,7 @@ static int open_terminal(void) {
   passed->cmsg_len = CMSG_LEN(sizeof(int));
   memcpy(CMSG_DATA(passed), &master, sizeof(int));
   if (sendmsg(report_fd, &header, MSG_NOSIGNAL) < 0) die("pass the terminal");
+  if (with_console) make_console(master);
   close(master);
   return slave;
 }
@@ -96,7 +110,7 @@ static void set_streams(const struct launch *l) {
   setsid();
   int in = l->in, out = l->out, err = l->err;
   if (l->command->tty) {
-    in = out = err = open_terminal();
+    in = out = err = open_terminal(l->is_main);
     if (fchown(in, l->command->uid, -1)) die("owner of the terminal");
   } else if (in < 0) {
     in = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -117,19 +131,39 @@ static void set_limits(void) {
   umask(022);
 }
 
-static void drop_rights(const struct command *c) {
+static void set_capabilities(uint64_t mask) {
+  struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  struct __user_cap_data_struct sets[2] = {{0}};
+  for (unsigned half = 0; half < 2; half++)
+    sets[half].permitted = sets[half].effective = mask >> (32 * half);
+  if (syscall(SYS_capset, &header, sets)) die("capabilities");
+}
+
+/* Who may still gain rights by execve needs SYS_ADMIN to install a filter: for that moment only. */
+static bool filter_needs_admin(const struct launch *l) {
+  return l->container->filter_length && !l->command->no_new_privileges;
+}
+
+static void drop_rights(const struct launch *l) {
+  const struct command *c = l->command;
   for (int number = 0; number <= LAST_CAPABILITY; number++)
     if (!(c->capabilities >> number & 1) && prctl(PR_CAPBSET_DROP, number, 0, 0, 0) &&
         errno != EINVAL) die("capability bounding set");
   if (setgroups(c->group_count, c->groups)) die("groups");
   if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) || setgid(c->gid) || setuid(c->uid)) die("user");
-  struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-  struct __user_cap_data_struct sets[2] = {{0}};
-  for (unsigned half = 0; half < 2; half++)
-    sets[half].permitted = sets[half].effective = c->capabilities >> (32 * half);
-  if (syscall(SYS_capset, &header, sets)) die("capabilities");
+  uint64_t admin = filter_needs_admin(l) ? 1ULL << CAP_SYS_ADMIN : 0;
+  set_capabilities(c->capabilities | admin);
   if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0)) die("capabilities");
   if (c->no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) die("no_new_privs");
+}
+
+/* The last step before execve: it is the program that the profile is for. */
+static void install_filter(const struct launch *l) {
+  const struct container *c = l->container;
+  if (!c->filter_length) return;
+  struct sock_fprog program = {c->filter_length / sizeof(struct sock_filter), (void *)c->filter};
+  if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program)) die("seccomp profile");
+  if (filter_needs_admin(l)) set_capabilities(l->command->capabilities);
 }
 
 /* HOME of the user's line in the container's /etc/passwd, where the image sets none. */
@@ -160,10 +194,11 @@ void launch(const struct launch *l) {
   set_home(c->uid);
   const char *cwd = c->cwd[0] ? c->cwd : "/";
   bool entered = !chdir(cwd); /* root may enter what the user may not, and the other way round */
-  drop_rights(c);
+  drop_rights(l);
   if (!entered && chdir(cwd)) die(cwd);
   /* An agent's descriptor that were inherited would be a way out of the container. */
   syscall(NR_CLOSE_RANGE, 3, ~0U, 4 /* CLOSE_RANGE_CLOEXEC */);
+  install_filter(l);
   execvp(c->argv[0], c->argv);
   bool unfound = errno == ENOENT && !strchr(c->argv[0], '/');
   char what[300];

@@ -60,6 +60,8 @@ function string(value: string): Part {
   return Buffer.concat([u32(bytes.length), bytes]);
 }
 
+const bytes = (value: Uint8Array): Part => Buffer.concat([u32(value.length), value]);
+
 const list = <T>(values: readonly T[], encode: (value: T) => Part): Part =>
   Buffer.concat([u32(values.length), ...values.map(encode)]);
 
@@ -143,6 +145,7 @@ export function createRequest(container: GuestContainer): Buffer {
     string(inContainer ? pidNamespace.container : ''),
     list(container.maskedPaths, string),
     list(container.readonlyPaths, string),
+    bytes(container.seccompFilter),
   );
 }
 
@@ -165,6 +168,7 @@ export function configureRequest(network: GuestNetwork): Buffer {
     list(Object.entries(network.sysctls), ([name, value]) =>
       Buffer.concat([string(name), string(value)]),
     ),
+    u64(network.maxProcesses ?? 0),
   );
 }
 

@@ -69,6 +69,11 @@ char **get_strings(struct reader *r, unsigned *count) {
   return list;
 }
 
+uint8_t *get_bytes(struct reader *r, uint32_t *length) {
+  *length = get_u32(r);
+  return take(r, *length);
+}
+
 void read_command(struct reader *r, struct command *c) {
   unsigned count;
   c->argv = get_strings(r, &count);
@@ -127,6 +132,7 @@ static void read_container(struct reader *r, struct container *c) {
   unsigned count;
   c->masked = get_strings(r, &count);
   c->readonly_paths = get_strings(r, &count);
+  c->filter = get_bytes(r, &c->filter_length);
   if (!c->mounts || !c->devices) r->bad = true;
 }
 
@@ -298,6 +304,13 @@ static int remove_container(uint32_t request, struct container *c) {
   return 0;
 }
 
+static int configure(struct reader *r) {
+  int error = configure_network(r, &text);
+  uint64_t pids = get_u64(r);
+  if (!error && !r->bad && pids) cgroup_limit_pod_pids(pids);
+  return error;
+}
+
 /* True when the answer comes later or was given. */
 static bool container_operation(uint8_t op, uint32_t request, struct reader *r, int *error) {
   struct container *c = find_container(get_string(r));
@@ -333,7 +346,7 @@ void handle_request(uint32_t id, uint8_t *memory, size_t length) {
   int error = 0;
   text = NULL;
   switch (op) {
-  case OP_CONFIGURE: error = configure_network(&r, &text); break;
+  case OP_CONFIGURE: error = configure(&r); break;
   case OP_CREATE:
     if (!(error = create(id, &r, memory))) return; /* the container keeps the memory */
     break;

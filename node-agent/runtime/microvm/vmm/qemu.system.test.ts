@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { silentLog } from '#base/log.ts';
+import { seccompFilter } from '#node-agent/runtime/microvm/seccomp/profile.ts';
 import type { GuestContainer, Vm, Vmm } from '../machine.ts';
 import { missingForQemu, openQemu } from './qemu.ts';
 import { guestContainer, guestProcess, makeGround, readAll, type VmGround } from './testing.ts';
@@ -223,6 +224,50 @@ test('disks come and go; a written layer on one; a raw device', { skip }, async 
     vm.guest.createContainer(guestContainer('c9', 200, ['true'])),
     /disk with LUN 200: No such device/,
   );
+});
+
+test('a seccomp filter holds for a container and what is run in it', { skip }, async () => {
+  const capabilities = ['SYS_CHROOT', 'SETUID'];
+  const filter = {
+    seccompFilter: seccompFilter({ seccomp: { profileType: 'RuntimeDefault' } }, capabilities),
+  };
+  const status = 'grep -E "^(Seccomp|CapEff|NoNewPrivs):" /proc/self/status';
+  const script = `${status}; unshare -n true; chroot / echo changed; sleep 1000`;
+  for (const noNewPrivileges of [false, true]) {
+    const id = `s-${noNewPrivileges}`;
+    const argv = ['sh', '-c', script];
+    const process = guestProcess(argv, { capabilities, noNewPrivileges });
+    const container = guestContainer(id, lun, argv, { ...filter, process });
+    await vm.guest.createContainer(container);
+    const streams = await vm.guest.startContainer(id);
+    let said = '';
+    for await (const { bytes } of streams.output()) {
+      said += Buffer.from(bytes).toString();
+      streams.acknowledge();
+      if (said.includes('changed')) break;
+    }
+    assert.match(said, /CapEff:\s0{11}40080\n/);
+    assert.match(said, new RegExp(`NoNewPrivs:\\s${Number(noNewPrivileges)}\n`));
+    assert.match(said, /Seccomp:\s2\n/);
+    assert.match(said, /unshare.*Operation not permitted/);
+    const inside = await vm.guest.exec(id, { ...process, argv: ['unshare', '-n', 'true'] });
+    const { stderr, code } = await readAll(inside);
+    assert.match(stderr, /Operation not permitted/);
+    assert.notEqual(code, 0);
+    await vm.guest.removeContainer(id);
+  }
+  // A program that the kernel does not take is told as such.
+  const broken = { seccompFilter: new Uint8Array(8) };
+  await vm.guest.createContainer(guestContainer('s-broken', lun, ['true'], broken));
+  await assert.rejects(vm.guest.startContainer('s-broken'), /seccomp profile: Invalid argument/);
+  await vm.guest.removeContainer('s-broken');
+});
+
+test('a container with a terminal has it as its console', { skip }, async () => {
+  const argv = ['sh', '-c', 'echo through > /dev/console; stat -c %F /dev/console'];
+  const process = guestProcess(argv, { tty: true });
+  const { stdout } = await runContainer(vm, guestContainer('tty1', lun, argv, { process }));
+  assert.equal(stdout, 'through\r\ncharacter special file\r\n');
 });
 
 test('read-only roots, masked paths, namespaces of processes', { skip }, async () => {

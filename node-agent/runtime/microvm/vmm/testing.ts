@@ -20,7 +20,23 @@ export type VmGround = {
 
 const BUSYBOX = '/bin/busybox';
 const APPLETS = [
-  ...['sh', 'cat', 'echo', 'ls', 'id', 'sleep', 'stat', 'mount', 'grep', 'head', 'dd', 'wc', 'tty'],
+  ...[
+    'sh',
+    'cat',
+    'echo',
+    'ls',
+    'id',
+    'sleep',
+    'stat',
+    'mount',
+    'grep',
+    'head',
+    'dd',
+    'wc',
+    'tty',
+    'unshare',
+    'chroot',
+  ],
   ...[
     'kill',
     'ps',
@@ -161,6 +177,7 @@ export function guestContainer(
     pidNamespace: 'own',
     maskedPaths: [],
     readonlyPaths: [],
+    seccompFilter: new Uint8Array(),
     privileged: false,
     ...change,
   };
