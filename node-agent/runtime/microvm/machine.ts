@@ -10,7 +10,7 @@ export type VmSpec = {
   id: string;
   memoryMib: number;
   vcpus: number;
-  /** Network namespace that CNI has filled; the VM's tap is joined to `interfaceName` in it. */
+  /** Network namespace that CNI fills; the VM's tap is joined to `interfaceName` in it. */
   netnsPath: string;
   interfaceName: string;
   /** Cgroup (path below each hierarchy) that the VMM's process joins; made by the caller. */
@@ -36,11 +36,20 @@ export type Vm = {
   stop(options: { graceMs: number }): Promise<void>;
 };
 
+export type StartOptions = {
+  signal: AbortSignal;
+  /**
+   * Resolves when the pod's network namespace has its interface: a VM begins before that. Its
+   * failure is that of the start. Absent: it has it.
+   */
+  ready?: Promise<unknown>;
+};
+
 export type Vmm = {
   readonly name: string;
   /** `KVM` or `TCG`, and why where it is the slower one. */
   readonly accelerator: { kind: 'KVM' | 'TCG'; reason: string };
-  start(spec: VmSpec, options: { signal: AbortSignal }): Promise<Vm>;
+  start(spec: VmSpec, options: StartOptions): Promise<Vm>;
   /** Every VM of an earlier life of the runtime that still runs. */
   findAll(): Promise<Vm[]>;
 };

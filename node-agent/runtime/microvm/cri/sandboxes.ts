@@ -60,12 +60,15 @@ async function bringUp(runtime: Runtime, pod: Pod): Promise<void> {
   const { records, network, vmm, signal } = runtime;
   const { record } = pod;
   records.saveSandbox(record);
-  record.network = await network.setUp(record);
-  records.saveSandbox(record);
   writePodFiles(runtime, record);
   makeVmCgroup(record.cgroupPath);
-  const [vm, guestNetwork] = await Promise.all([
-    vmm.start(
+  const networked = network.setUp(record).then((result) => {
+    record.network = result;
+    records.saveSandbox(record);
+    return network.guestNetwork(record);
+  });
+  try {
+    pod.vm = await vmm.start(
       {
         id: record.id,
         ...record.size,
@@ -74,12 +77,13 @@ async function bringUp(runtime: Runtime, pod: Pod): Promise<void> {
         cgroupPath: record.cgroupPath,
         shareDir: podDirs(records.podsDir, record.id).share,
       },
-      { signal },
-    ),
-    network.guestNetwork(record),
-  ]);
-  pod.vm = vm;
-  await vm.guest.configure(guestNetwork);
+      { signal, ready: networked },
+    );
+  } catch (error) {
+    await networked.catch(() => undefined); // what is half made cannot be taken away
+    throw error;
+  }
+  await pod.vm.guest.configure(await networked);
   record.state = 'ready';
   records.saveSandbox(record);
   watchVm(runtime, pod);

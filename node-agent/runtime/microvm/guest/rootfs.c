@@ -194,7 +194,7 @@ static int open_source(const struct mount_spec *m, unsigned number) {
   if (strstr(m->source, "..")) errno = EINVAL, die("mount source", m->source);
   int error = mount_share();
   if (error) errno = error, die("mount of the", "share");
-  snprintf(path, sizeof path, SHARE "/%s", m->source);
+  snprintf(path, sizeof path, SHARE "/pod/%s", m->source);
   return clone_tree(path);
 }
 

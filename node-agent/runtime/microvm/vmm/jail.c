@@ -1,7 +1,9 @@
 /*
- * Starts a VMM with nothing but what it needs: its own user, mount, pid, ipc and uts namespaces,
- * the pod's network namespace with a tap joined to its interface, the pod's cgroup, few rights.
+ * Starts a VMM with nothing but what it needs: its own user, its own namespaces with a tap as their
+ * only interface, few rights; and gives one that runs to a pod.
  *   jail --run KEY=VALUE... -- PROGRAM ARGUMENT...   prints the program's pid once it runs
+ *   jail --give PID KEY=VALUE...   the pod's cgroup; its tap into the pod's network namespace and
+ *                     joined to the interface there; the pod's files, below its share
  *   jail --seal FD    makes a memory file unchangeable
  *   jail --tsc        prints the rate of the time stamp counter in kHz
  * vmm/jail.ts is its only user.
@@ -39,6 +41,14 @@
 /* Agreed with vmm/jail.ts. */
 enum { MEMORY_FD = 3, STATE_FD = 4, TAP_FD = 5, FIRST_FREE_FD = 6 };
 #define TAP "gantry0"
+#define POD_SHARE "/vm/share/pod"
+/* Kernel interface newer than the C library's headers. Source: linux/mount.h. */
+#ifndef OPEN_TREE_CLONE
+#define OPEN_TREE_CLONE 1
+#define MOVE_MOUNT_F_EMPTY_PATH 4
+struct mount_attr { uint64_t attr_set, attr_clr, propagation, userns_fd; };
+#endif
+enum { RECURSIVE = 0x8000, NR_OPEN_TREE = 428, NR_MOVE_MOUNT = 429, NR_MOUNT_SETATTR = 442 };
 enum { SEAL_ADD = 1033, SEAL_ALL_WRITES = 0x1 | 0x2 | 0x4 | 0x8, OPEN_FILES = 65536 };
 
 static void __attribute__((noreturn)) die(const char *what, const char *which) {
@@ -119,22 +129,36 @@ static void set_up(int control, const char *name, int mtu) {
   if (ioctl(control, SIOCSIFFLAGS, &request)) die("interface", name);
 }
 
-/* The tap lives as long as the program that holds its fd. */
-static void make_tap(const char *interface) {
+/* The tap lives as long as the program that holds its fd, in whatever namespace it is. */
+static void make_tap(void) {
   struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
   snprintf(request.ifr_name, IFNAMSIZ, TAP);
   int tap = open("/dev/net/tun", O_RDWR | O_NONBLOCK);
   if (tap < 0 || ioctl(tap, TUNSETIFF, &request)) die("tap", TAP);
   if (tap != TAP_FD && (dup2(tap, TAP_FD) < 0 || close(tap))) die("tap", TAP);
+}
+
+static int netlink(void) { return socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE); }
+
+/* From the namespace of the tap into that of the pod, where it joins the pod's interface. */
+static void give_tap(int from, int to, const char *interface) {
+  if (setns(from, CLONE_NEWNET)) die("network namespace", "of the VM");
+  struct request m;
+  begin(&m, RTM_NEWLINK, if_nametoindex(TAP)); /* ifinfomsg has its index where tcmsg has it */
+  m.header.nlmsg_len = NLMSG_LENGTH(sizeof(struct ifinfomsg));
+  m.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
+  add(&m, IFLA_NET_NS_FD, &to, sizeof to);
+  talk(netlink(), &m, "move of the tap");
+  if (setns(to, CLONE_NEWNET)) die("network namespace", "of the pod");
   /* The namespace's own address of this link would only solicit routers in the guest's ear. */
   int fd = open("/proc/sys/net/ipv6/conf/" TAP "/disable_ipv6", O_WRONLY | O_CLOEXEC);
   if (fd >= 0 && (write(fd, "1", 1) < 0 || close(fd))) die("ipv6 of", TAP);
+  struct ifreq request = {0};
   int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (!interface) return set_up(control, TAP, 0);
   snprintf(request.ifr_name, IFNAMSIZ, "%s", interface);
   if (ioctl(control, SIOCGIFMTU, &request)) die("interface", interface);
   set_up(control, TAP, request.ifr_mtu);
-  int channel = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+  int channel = netlink();
   int outer = if_nametoindex(interface), inner = if_nametoindex(TAP);
   redirect(channel, outer, inner);
   redirect(channel, inner, outer);
@@ -176,8 +200,8 @@ static void show_folder(const char *from, const char *to, unsigned long flags) {
   bind_mount(from, to, flags);
 }
 
-/* What the host mounts later below the VM's folder and its share is seen: both are slaves. */
-static void build_root(const char *vm, const char *share, const char *files) {
+/* What the host mounts later below the VM's folder is seen: it is a slave. */
+static void build_root(const char *vm, const char *files) {
   static const char *const devices[] = {"/dev/null", "/dev/urandom", "/dev/kvm"};
   char root[4096];
   snprintf(root, sizeof root, "%s/root", vm);
@@ -192,7 +216,6 @@ static void build_root(const char *vm, const char *share, const char *files) {
   for (unsigned i = 0; i < sizeof devices / sizeof *devices; i++) show_file(devices[i]);
   show_file("/etc/ld.so.cache");
   show_folder(vm, "vm", MS_REC);
-  if (share) show_folder(share, "share", MS_REC);
   if (files) show_folder(files, "guest", MS_RDONLY);
   if (syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) || chdir("/"))
     die("root", root);
@@ -225,9 +248,9 @@ static void drop_rights(unsigned uid) {
 
 /* --- commands -------------------------------------------------------------------------------- */
 
-static void join_cgroup(const char *procs_file) {
+static void join_cgroup(const char *procs_file, const char *pid) {
   int fd = open(procs_file, O_WRONLY | O_CLOEXEC);
-  if (fd < 0 || write(fd, "0", 1) < 0) die("cgroup", procs_file);
+  if (fd < 0 || write(fd, pid, strlen(pid)) < 0) die("cgroup", procs_file);
   close(fd);
 }
 
@@ -237,20 +260,14 @@ static void make_memory(const char *mib) {
   if (fd != MEMORY_FD && (dup2(fd, MEMORY_FD) < 0 || close(fd))) die("memory of", mib);
 }
 
-static void enter_network(const char *path) {
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0 || setns(fd, CLONE_NEWNET)) die("network namespace", path);
-  close(fd);
-}
-
-struct options { const char *netns, *interface, *vm, *share, *files, *uid, *memory, *preload; };
+struct options { const char *pid, *netns, *interface, *vm, *share, *files, *uid, *memory, *preload; };
 
 static char **read_options(char **at, struct options *o) {
   for (; *at && strcmp(*at, "--"); at++) {
     char *value = strchr(*at, '=');
     if (!value) errno = EINVAL, die("option", *at);
     *value++ = 0;
-    if (!strcmp(*at, "cgroup")) join_cgroup(value);
+    if (!strcmp(*at, "cgroup")) join_cgroup(value, o->pid);
     else if (!strcmp(*at, "netns")) o->netns = value;
     else if (!strcmp(*at, "interface")) o->interface = value;
     else if (!strcmp(*at, "vm")) o->vm = value;
@@ -264,18 +281,48 @@ static char **read_options(char **at, struct options *o) {
   return *at ? at + 1 : at;
 }
 
+/* The pod's tree, with what is mounted below it from now on; nothing goes the other way. */
+static int open_share(const char *path) {
+  struct mount_attr attr = {.propagation = MS_SLAVE};
+  int tree = syscall(NR_OPEN_TREE, AT_FDCWD, path, OPEN_TREE_CLONE | O_CLOEXEC | RECURSIVE);
+  if (tree < 0 || syscall(NR_MOUNT_SETATTR, tree, "", AT_EMPTY_PATH | RECURSIVE, &attr, sizeof attr))
+    die("share", path);
+  return tree;
+}
+
+static int open_namespace(const char *pid, const char *kind) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%.16s/ns/%s", pid, kind);
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) die("namespace", path);
+  return fd;
+}
+
+static int give(const char *pid, char **arguments) {
+  struct options o = {.pid = pid};
+  read_options(arguments, &o);
+  if (!o.netns || !o.interface || !o.share) errno = EINVAL, die("options", "--give");
+  int tree = open_share(o.share), files = open_namespace(pid, "mnt");
+  int pod = open(o.netns, O_RDONLY | O_CLOEXEC);
+  if (pod < 0) die("network namespace", o.netns);
+  give_tap(open_namespace(pid, "net"), pod, o.interface);
+  if (setns(files, CLONE_NEWNS)) die("mount namespace", "of the VM");
+  if (syscall(NR_MOVE_MOUNT, tree, "", AT_FDCWD, POD_SHARE, MOVE_MOUNT_F_EMPTY_PATH))
+    die("share", o.share);
+  return 0;
+}
+
 static int run(char **arguments) {
-  struct options o = {0};
+  struct options o = {.pid = "0"};
   char **program = read_options(arguments, &o);
   if (!o.vm || !o.uid || !*program) errno = EINVAL, die("options", "--run");
   if (mount(o.vm, o.vm, NULL, MS_BIND, NULL) || mount(NULL, o.vm, NULL, MS_SHARED, NULL))
     die("mount", o.vm);
   if (o.memory) make_memory(o.memory);
-  if (o.netns) enter_network(o.netns);
-  else if (unshare(CLONE_NEWNET)) die("network namespace", "new");
-  make_tap(o.interface);
-  if (unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWPID)) die("namespaces", "new");
-  build_root(o.vm, o.share, o.files);
+  if (unshare(CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWPID))
+    die("namespaces", "new");
+  make_tap();
+  build_root(o.vm, o.files);
   int ready[2];
   char byte;
   if (pipe2(ready, O_CLOEXEC)) die("pipe", "");
@@ -330,6 +377,7 @@ static int print_tsc(void) {
 
 int main(int count, char **arguments) {
   if (count >= 2 && !strcmp(arguments[1], "--run")) return run(arguments + 2);
+  if (count >= 3 && !strcmp(arguments[1], "--give")) return give(arguments[2], arguments + 3);
   if (count == 3 && !strcmp(arguments[1], "--seal")) return seal(arguments[2]);
   if (count == 2 && !strcmp(arguments[1], "--tsc")) return print_tsc();
   fprintf(stderr, "jail: no such command\n");

@@ -6,20 +6,14 @@ import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 
-/** Starts programs in vmm/jail.c's jail: own user, namespaces, cgroup, files. */
+/** Starts programs in vmm/jail.c's jail: own user, namespaces, files, and a tap. */
 export type JailedProgram = {
   /** `GuestFiles.jail`. */
   jail: string;
   /** The VM's folder; the program sees it as /vm. Becomes a mount of its own. */
   vmDir: string;
-  /** Seen as /share. Must be below a shared mount for later mounts in it to be seen. */
-  shareDir?: string | undefined;
   /** Seen as /guest, read-only. */
   filesDir?: string | undefined;
-  /** Absent: a new network namespace with nothing but the tap. */
-  netnsPath?: string | undefined;
-  /** Interface in the namespace that the tap is joined to. */
-  interfaceName?: string | undefined;
   /** cgroup.procs files to join. */
   cgroupFiles: readonly string[];
   uid: number;
@@ -37,10 +31,7 @@ export type JailedProgram = {
 export async function startJailed(options: JailedProgram): Promise<number> {
   const given: [string, string | undefined][] = [
     ...options.cgroupFiles.map((file): [string, string] => ['cgroup', file]),
-    ['netns', options.netnsPath],
-    ['interface', options.interfaceName],
     ['vm', options.vmDir],
-    ['share', options.shareDir],
     ['files', options.filesDir],
     ['uid', String(options.uid)],
     ['memory', options.newMemoryMib?.toString()],
@@ -62,6 +53,31 @@ export async function startJailed(options: JailedProgram): Promise<number> {
   const pid = Number(output.trim());
   if (code !== 0 || !(pid > 1)) throw new Error(errors.trim() || `the jail ended with ${code}`);
   return pid;
+}
+
+/** What a pod has, for a jailed program that runs. */
+export type PodGround = {
+  netnsPath: string;
+  /** Interface in the namespace that the tap is joined to. */
+  interfaceName: string;
+  /** Seen as `share/pod` in the VM's folder, with what is mounted below it later. */
+  shareDir: string;
+  /** cgroup.procs files to join. */
+  cgroupFiles: readonly string[];
+};
+
+/** Gives a program that `startJailed` started to a pod, once. */
+export async function giveJailed(jail: string, pid: number, pod: PodGround): Promise<void> {
+  const words = [
+    ...pod.cgroupFiles.map((file) => `cgroup=${file}`),
+    ...[`netns=${pod.netnsPath}`, `interface=${pod.interfaceName}`, `share=${pod.shareDir}`],
+  ];
+  try {
+    await run(jail, ['--give', String(pid), ...words]);
+  } catch (cause) {
+    const words = (cause as { stderr?: string }).stderr?.trim() || String(cause);
+    throw new Error(`the VM cannot join its pod: ${words}`, { cause });
+  }
 }
 
 const said = (stream: Readable | null): Promise<string> =>

@@ -1,7 +1,7 @@
 /** QEMU's command line as a function of what is wanted; paths are those inside its jail. */
 
-/** Inside the jail (vmm/jail.c): the VM's own folder, the share, the guest's files. */
-export const JAILED = { vm: '/vm', share: '/share', guest: '/guest' } as const;
+/** Inside the jail (vmm/jail.c): the VM's own folder, what it shares, the guest's files. */
+export const JAILED = { vm: '/vm', share: '/vm/share', guest: '/guest' } as const;
 /** File descriptors that the jail gives to QEMU. */
 export const JAIL_FD = { memory: 3, state: 4, tap: 5 } as const;
 

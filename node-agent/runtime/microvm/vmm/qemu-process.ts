@@ -198,6 +198,8 @@ export function processStart(pid: number): string | undefined {
 
 export function makeVmDir(dir: string): void {
   mkdirSync(join(dir, 'disks'), { recursive: true, mode: 0o700 });
+  // The pod's files come below it (vmm/jail.c) when the VM is given to one.
+  mkdirSync(join(dir, 'share/pod'), { recursive: true, mode: 0o755 });
 }
 
 /** Unmounts and removes a VM's folder. Files that were mounted into it are not touched. */

@@ -18,9 +18,9 @@ import { RuntimeError } from '../../service.ts';
 import { buildGuest, type GuestFiles, KERNEL_PACKAGE_DIR } from '../guest/build.ts';
 import { GuestConnection } from '../guest/connection.ts';
 import { findKernelPackage } from '../guest/kernel.ts';
-import type { Vm, Vmm, VmSpec } from '../machine.ts';
+import type { StartOptions, Vm, Vmm, VmSpec } from '../machine.ts';
 import { chooseAccelerator } from './accelerator.ts';
-import { measureTscKhz, startJailed } from './jail.ts';
+import { giveJailed, measureTscKhz, startJailed } from './jail.ts';
 import { JAILED, qemuArguments, type QemuCommand, templateMemoryMib } from './qemu-command.ts';
 import {
   holdQemu,
@@ -33,7 +33,13 @@ import {
   withQemuLog,
 } from './qemu-process.ts';
 import { createQemuVm, type QemuVm } from './qemu-vm.ts';
-import { openTemplates, setShareIgnored, type Template, type TemplateSize } from './templates.ts';
+import {
+  openTemplates,
+  setShareIgnored,
+  type Template,
+  type Templates,
+  type TemplateSize,
+} from './templates.ts';
 
 const run = promisify(execFile);
 
@@ -127,22 +133,27 @@ export async function openQemu(config: QemuConfig): Promise<Vmm> {
   });
   config.signal.addEventListener('abort', () => void templates.close(), { once: true });
 
-  async function start(spec: VmSpec, { signal }: { signal: AbortSignal }): Promise<Vm> {
+  async function start(spec: VmSpec, options: StartOptions): Promise<Vm> {
+    const { signal, ready = Promise.resolve() } = options;
+    ready.catch(() => {}); // awaited below, after what needs no pod
     const size = { memoryMib: templateMemoryMib(spec.memoryMib), vcpus: spec.vcpus };
     if (existsSync(vmDirOf(stateDir, spec.id)))
       throw new RuntimeError('AlreadyExists', `a VM for pod sandbox ${spec.id} exists`);
+    const place = { dir: vmDirOf(stateDir, spec.id), cgroupPath: spec.cgroupPath };
     if (config.start !== 'cold') {
       try {
-        return await restore(setting, spec, size, await templates.get(size), signal);
+        const qemuProcess = await restore(setting, place, { size, templates, signal });
+        return await moveIn(setting, qemuProcess, { spec, startedBy: 'template', ready, signal });
       } catch (error) {
         signal.throwIfAborted();
+        await ready; // not the VM's fault
         log.warn('a microVM cannot be restored from a template; it boots cold', {
           vm: spec.id,
           error: errorText(error),
         });
       }
     }
-    return bootCold(setting, spec, size, signal);
+    return bootCold(setting, { ...place, spec, size, ready, signal });
   }
 
   return {
@@ -177,8 +188,9 @@ function cgroupFiles(path: string): string[] {
 
 type Launch = {
   dir: string;
+  /** Empty: that of the runtime. */
+  cgroupPath?: string;
   command: Omit<QemuCommand, 'name'>;
-  spec?: VmSpec;
   template?: Template & { state: number };
 };
 
@@ -188,19 +200,15 @@ async function launch(
   options: Launch,
   signal: AbortSignal,
 ): Promise<QemuProcess> {
-  const { dir, command, spec, template } = options;
+  const { dir, command, cgroupPath = '', template } = options;
   makeVmDir(dir);
-  const shareDir = spec?.shareDir ?? join(dir, 'share');
-  if (!spec) mkdirSync(shareDir, { recursive: true });
   const name = processName(dir);
   try {
     const pid = await startJailed({
-      ...{ jail: setting.files.jail, vmDir: dir, shareDir, uid: uidOf(dir) },
+      ...{ jail: setting.files.jail, vmDir: dir, uid: uidOf(dir) },
       filesDir: setting.files.dir,
       preload: `${JAILED.guest}/${basename(setting.files.preload)}`,
-      netnsPath: spec?.netnsPath,
-      interfaceName: spec?.interfaceName,
-      cgroupFiles: cgroupFiles(spec?.cgroupPath ?? ''),
+      cgroupFiles: cgroupFiles(cgroupPath),
       newMemoryMib: command.start.kind === 'template' ? command.memoryMib : undefined,
       memoryFd: template?.memory.fd,
       stateFd: template?.state,
@@ -235,9 +243,7 @@ async function discard(qemuProcess: QemuProcess): Promise<void> {
 async function welcome(
   setting: Setting,
   qemuProcess: QemuProcess,
-  spec: VmSpec,
-  startedBy: Vm['startedBy'],
-  signal: AbortSignal,
+  { spec, startedBy, signal }: Omit<Tenancy, 'ready'>,
 ): Promise<QemuVm> {
   const { clock, instance, config } = setting;
   const vm = createQemuVm({
@@ -263,42 +269,72 @@ function note(dir: string, vm: Vm): void {
   writeFileSync(join(dir, 'vm.json'), JSON.stringify(record), { mode: 0o600 });
 }
 
-async function bootCold(
+type Tenancy = {
+  spec: VmSpec;
+  startedBy: Vm['startedBy'];
+  ready: Promise<unknown>;
+  signal: AbortSignal;
+};
+
+/** Gives a QEMU that runs to its pod once that has a network, while the guest says hello. */
+async function moveIn(
   setting: Setting,
-  spec: VmSpec,
-  size: TemplateSize,
-  parent: AbortSignal,
-): Promise<Vm> {
-  const signal = AbortSignal.any([parent, AbortSignal.timeout(BOOT_TIMEOUT_MS)]);
-  const { tscKhz, config, accelerator } = setting;
-  const dir = vmDirOf(config.stateDir, spec.id);
-  const command = {
-    ...size,
-    accelerator: accelerator.kind,
-    start: { kind: 'cold', tscKhz },
-  } as const;
-  const qemuProcess = await launch(setting, { dir, command, spec }, signal);
-  const vm = await welcome(setting, qemuProcess, spec, 'cold boot', signal);
-  note(dir, vm);
+  qemuProcess: QemuProcess,
+  { spec, startedBy, ready, signal }: Tenancy,
+): Promise<QemuVm> {
+  const give = (): Promise<void> =>
+    giveJailed(setting.files.jail, qemuProcess.pid, {
+      ...spec,
+      cgroupFiles: cgroupFiles(spec.cgroupPath),
+    });
+  const [welcomed, given] = await Promise.allSettled([
+    welcome(setting, qemuProcess, { spec, startedBy, signal }),
+    ready.then(give),
+  ]);
+  if (welcomed.status === 'rejected') throw welcomed.reason;
+  const vm = welcomed.value;
+  if (given.status === 'rejected') {
+    await vm.stop({ graceMs: 0 });
+    throw given.reason;
+  }
+  note(qemuProcess.dir, vm);
   return vm;
 }
 
+async function bootCold(
+  setting: Setting,
+  options: Place & Omit<Tenancy, 'startedBy'> & { size: TemplateSize },
+): Promise<Vm> {
+  const { size, dir, cgroupPath } = options;
+  const signal = AbortSignal.any([options.signal, AbortSignal.timeout(BOOT_TIMEOUT_MS)]);
+  const { tscKhz, accelerator } = setting;
+  const start = { kind: 'cold', tscKhz } as const;
+  const command = { ...size, accelerator: accelerator.kind, start };
+  const qemuProcess = await launch(setting, { dir, cgroupPath, command }, signal);
+  return moveIn(setting, qemuProcess, { ...options, startedBy: 'cold boot', signal });
+}
+
+/** Where a VM is made. */
+type Place = { dir: string; cgroupPath: string };
+
+/** A guest that goes on from a template, in nobody's name yet. */
 async function restore(
   setting: Setting,
-  spec: VmSpec,
-  size: TemplateSize,
-  template: Template,
-  parent: AbortSignal,
-): Promise<Vm> {
-  const signal = AbortSignal.any([parent, AbortSignal.timeout(RESTORE_TIMEOUT_MS)]);
-  const { config, accelerator } = setting;
-  const dir = vmDirOf(config.stateDir, spec.id);
-  const command = { ...size, accelerator: accelerator.kind, start: { kind: 'restore' } } as const;
+  { dir, cgroupPath }: Place,
+  options: { size: TemplateSize; templates: Templates; signal: AbortSignal },
+): Promise<QemuProcess> {
+  const { size, templates } = options;
+  const template = await templates.get(size);
+  const signal = AbortSignal.any([options.signal, AbortSignal.timeout(RESTORE_TIMEOUT_MS)]);
+  const command = {
+    ...{ ...size, accelerator: setting.accelerator.kind },
+    start: { kind: 'restore' },
+  } as const;
   const state = openSync(template.stateFile, 'r');
   let qemuProcess: QemuProcess;
   try {
-    const options = { dir, command, spec, template: { ...template, state } };
-    qemuProcess = await launch(setting, options, signal);
+    const launching = { dir, cgroupPath, command, template: { ...template, state } };
+    qemuProcess = await launch(setting, launching, signal);
   } finally {
     closeSync(state);
   }
@@ -308,14 +344,12 @@ async function restore(
     await setShareIgnored(qemuProcess.qmp, true);
     await qemuProcess.qmp.execute('migrate-incoming', { uri: 'fd:4' });
     await resumed;
+    return qemuProcess;
   } catch (error) {
     const told = withQemuLog(dir, error);
     await discard(qemuProcess);
     throw told;
   }
-  const vm = await welcome(setting, qemuProcess, spec, 'template', signal);
-  note(dir, vm);
-  return vm;
 }
 
 /** Boots a guest without a pod until its agent has answered, and lets go of it again. */
