@@ -242,8 +242,14 @@ export class GuestConnection {
     const { clock } = this.#options;
     while (!signal.aborted) {
       await clock.sleep(PING_INTERVAL_MS, { signal }).catch(() => {});
-      if (!signal.aborted) this.send({ type: FRAME_TYPE.ping, payload: encodeTime(clock.now()) });
+      if (!signal.aborted) this.poke();
     }
+  }
+
+  /** Sets the guest's clock, and wakes it up. */
+  poke(): void {
+    const { clock } = this.#options;
+    this.send({ type: FRAME_TYPE.ping, payload: encodeTime(clock.now()) });
   }
 
   #receive(frame: Frame, onWelcome: () => void): void {

@@ -4,6 +4,7 @@
  *   jail --run KEY=VALUE... -- PROGRAM ARGUMENT...   prints the program's pid once it runs
  *   jail --give PID KEY=VALUE...   the pod's cgroup; its tap into the pod's network namespace and
  *                     joined to the interface there; the pod's files, below its share
+ *   jail --forget-code PID   gives back memory of translated code that QEMU has dropped
  *   jail --seal FD    makes a memory file unchangeable
  *   jail --tsc        prints the rate of the time stamp counter in kHz
  * vmm/jail.ts is its only user.
@@ -349,6 +350,30 @@ static int run(char **arguments) {
   return 0;
 }
 
+/*
+ * The memory of code that QEMU has translated and just dropped. The beginning of the buffer holds
+ * QEMU's own way into translated code.
+ */
+static int forget_code(const char *pid) {
+  enum { KEPT_BYTES = 64 * 1024 };
+  char path[80], line[512];
+  unsigned long begin, end;
+  snprintf(path, sizeof path, "/proc/%.16s/maps", pid);
+  FILE *maps = fopen(path, "re");
+  if (!maps) die("open", path);
+  while (fgets(line, sizeof line, maps)) {
+    char flags[8] = "";
+    if (sscanf(line, "%lx-%lx %7s", &begin, &end, flags) != 3 || !strstr(line, "/memfd:tcg-jit") ||
+        flags[1] != 'w' || end - begin <= KEPT_BYTES) continue;
+    snprintf(path, sizeof path, "/proc/%.16s/map_files/%lx-%lx", pid, begin, end);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0 || fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, KEPT_BYTES,
+                            end - begin - KEPT_BYTES)) die("free", path);
+    close(fd);
+  }
+  return 0;
+}
+
 static int seal(const char *fd) {
   if (fcntl(atoi(fd), SEAL_ADD, SEAL_ALL_WRITES)) die("seal", fd);
   return 0;
@@ -378,6 +403,7 @@ static int print_tsc(void) {
 int main(int count, char **arguments) {
   if (count >= 2 && !strcmp(arguments[1], "--run")) return run(arguments + 2);
   if (count >= 3 && !strcmp(arguments[1], "--give")) return give(arguments[2], arguments + 3);
+  if (count == 3 && !strcmp(arguments[1], "--forget-code")) return forget_code(arguments[2]);
   if (count == 3 && !strcmp(arguments[1], "--seal")) return seal(arguments[2]);
   if (count == 2 && !strcmp(arguments[1], "--tsc")) return print_tsc();
   fprintf(stderr, "jail: no such command\n");

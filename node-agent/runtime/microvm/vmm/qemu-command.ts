@@ -18,8 +18,9 @@ const CPU = { KVM: 'host', TCG: 'max,la57=off,svm=off,vmx=off,erms=off,fsrm=off'
 /**
  * Translated code is bounded: by default it may grow to 1 GiB, which would count as the pod's memory.
  * With 32 MB a warm start of Node in the guest took three times as long; 96 fits the class's overhead.
+ * `split-wx` has it in a memory file, from which it can be given back (vmm/translated-code.ts).
  */
-const ACCELERATOR = { KVM: 'kvm', TCG: 'tcg,tb-size=96' } as const;
+const ACCELERATOR = { KVM: 'kvm', TCG: 'tcg,tb-size=96,split-wx=on' } as const;
 
 export type QemuCommand = {
   /** Shows in the process list; by it a VM of an earlier life is found. */

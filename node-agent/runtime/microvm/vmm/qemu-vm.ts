@@ -11,6 +11,7 @@ import { powerOffRequest } from '../guest/messages.ts';
 import type { Disk, Vm, VmSpec } from '../machine.ts';
 import { JAILED } from './qemu-command.ts';
 import { type QemuProcess, removeVmDir } from './qemu-process.ts';
+import { tendTranslatedCode } from './translated-code.ts';
 
 const run = promisify(execFile);
 
@@ -27,6 +28,8 @@ export type QemuVmOptions = {
   luns: readonly number[];
   /** This life of the runtime. */
   instance: Uint8Array;
+  /** `GuestFiles.jail` when the guest is emulated: translated code is given back with it. */
+  emulatedBy: string | undefined;
   clock: Clock;
   log: Log;
   /** Aborted when the runtime ends: the VM goes on without it. */
@@ -58,16 +61,28 @@ export function createQemuVm(options: QemuVmOptions): QemuVm {
     },
   });
 
+  const resting = new AbortController();
   const letGo = (): void => {
+    resting.abort();
     connection.detach();
     process.release();
   };
   options.signal.addEventListener('abort', letGo, { once: true });
+  const { emulatedBy: jail } = options;
+  const tending =
+    jail === undefined
+      ? undefined
+      : tendTranslatedCode({
+          ...{ process, jail, clock, log, signal: resting.signal },
+          poke: () => connection.poke(),
+        });
 
   const ended = process.ended.then(async (end) => {
     options.signal.removeEventListener('abort', letGo);
     gone.abort(new Error(end.reason));
+    resting.abort();
     await connection.done;
+    await tending;
     await removeVmDir(dir).catch((error: unknown) =>
       log.warn('a VM left files', { vm: spec.id, error: String(error) }),
     );

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { silentLog } from '#base/log.ts';
+import { eventually } from '#base/testing.ts';
 import { seccompFilter } from '#node-agent/runtime/microvm/seccomp/profile.ts';
 import type { GuestContainer, Vm, Vmm } from '../machine.ts';
 import { missingForQemu, openQemu } from './qemu.ts';
@@ -329,4 +330,28 @@ test('the network of the pod, and connections to loopback', { skip }, async () =
   assert.match((await readAll(dialled)).stdout, /hello\n$/);
   await assert.rejects(vm.guest.dial(9), /refused/);
   await vm.guest.removeContainer('n2');
+});
+
+/** Memory of translated code; 0 where none is translated. */
+const codeMib = (pid: number): number => {
+  const code = readFileSync(`/proc/${pid}/smaps`, 'utf8').split(/^(?=[0-9a-f]+-)/m);
+  const kib = code
+    .filter((mapping) => mapping.includes('/memfd:tcg-jit'))
+    .map((mapping) => Number(/^Pss:\s+(\d+)/m.exec(mapping)?.[1] ?? 0));
+  return kib.reduce((sum, part) => sum + part, 0) / 1024;
+};
+
+test('translated code is given back when the guest is calm, which works on', { skip }, async () => {
+  if (vmm.accelerator.kind === 'KVM') return;
+  const calm = await start('calm');
+  const own = await calm.addDisk({ path: ground.image, readonly: true });
+  await calm.guest.createContainer(guestContainer('k1', own, ['sleep', '100000']));
+  await calm.guest.startContainer('k1');
+  const much = codeMib(calm.pid);
+  assert.ok(much > 12, `a start translates more than ${much} MiB`);
+  await eventually('less code', async () => codeMib(calm.pid) < much / 2);
+  for (let round = 0; round < 3; round++) {
+    const { stdout } = await readAll(await calm.guest.exec('k1', guestProcess(['echo', 'alive'])));
+    assert.equal(stdout, 'alive\n');
+  }
 });

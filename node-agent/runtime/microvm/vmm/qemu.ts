@@ -40,6 +40,7 @@ import {
   type Templates,
   type TemplateSize,
 } from './templates.ts';
+import { goOn } from './translated-code.ts';
 
 const run = promisify(execFile);
 
@@ -164,6 +165,9 @@ export async function openQemu(config: QemuConfig): Promise<Vmm> {
   };
 }
 
+const emulatedBy = ({ accelerator, files }: Setting): string | undefined =>
+  accelerator.kind === 'TCG' ? files.jail : undefined;
+
 /* --- starting ----------------------------------------------------------------------------------- */
 
 const vmDirOf = (stateDir: string, id: string): string =>
@@ -248,7 +252,7 @@ async function welcome(
   const { clock, instance, config } = setting;
   const vm = createQemuVm({
     ...{ process: qemuProcess, spec, startedBy, luns: [], instance, clock, log: config.log },
-    signal: config.signal,
+    ...{ emulatedBy: emulatedBy(setting), signal: config.signal },
   });
   try {
     await vm.connection.welcomed({ signal });
@@ -416,10 +420,12 @@ async function findOne(setting: Setting, dir: string): Promise<Vm | undefined> {
     if (!record || processStart(record.pid) !== record.started) throw new Error('it ended');
     const signal = AbortSignal.timeout(REATTACH_TIMEOUT_MS);
     const qemuProcess = await holdQemu({ dir, pid: record.pid }, { clock, signal });
+    await goOn(qemuProcess.qmp);
     const luns = await findLuns(qemuProcess);
     const { signal: lifetime } = config;
     return createQemuVm({
       ...{ process: qemuProcess, ...record, luns, instance, clock, log, signal: lifetime },
+      emulatedBy: emulatedBy(setting),
     });
   } catch (error) {
     log.info('removing what is left of a VM', { vm: record?.spec.id, why: errorText(error) });
