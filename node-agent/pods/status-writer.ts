@@ -15,7 +15,11 @@ const RETRY = { initialMs: 100, maxMs: 10_000 };
 export type StatusWriter = {
   /** Makes the API show this status soon; only the newest one of a pod counts. */
   set(pod: Pod, status: PodStatus): void;
-  /** The status the API is known to have: what was last written, or what the object says. */
+  /**
+   * The status the API is known to have: what was last written, or what the object says. Times are
+   * those of the newest status set: dated anew while it is on its way, each status would differ
+   * from the one before, and the two would be written by turns without end.
+   */
   reported(pod: Pod): PodStatus | undefined;
   /** Resolves when the last status set for the pod has been written, or the pod is gone. */
   written(uid: string): Promise<void>;
@@ -110,13 +114,16 @@ export function createStatusWriter(
       entry.writing = write(uid, current).finally(() => (current.writing = undefined));
     },
     reported(pod) {
-      const sent = entries.get(pod.metadata.uid ?? '')?.sent;
-      if (!sent) return pod.status ?? shownBy(pod)?.status;
-      const own = sent.conditions ?? [];
+      const entry = entries.get(pod.metadata.uid ?? '');
+      if (!entry) return pod.status ?? shownBy(pod)?.status;
+      const { sent, wanted } = entry;
+      const own = wanted.conditions ?? [];
       const foreign = (pod.status?.conditions ?? []).filter(
         (c) => !PASSING.has(c.type) && !own.some((o) => o.type === c.type),
       );
-      return { ...pod.status, ...sent, conditions: [...own, ...foreign] };
+      const known = sent ? { ...pod.status, ...sent } : (pod.status ?? shownBy(pod)?.status);
+      const { startTime } = wanted;
+      return { ...known, ...(startTime ? { startTime } : {}), conditions: [...own, ...foreign] };
     },
     written: async (uid) => entries.get(uid)?.writing,
     async deleteObject(pod) {
