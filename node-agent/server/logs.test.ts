@@ -55,6 +55,23 @@ test('tail, since, limit and stream', async () => {
   assert.equal(await read({ stream: 'Stderr' }), 'two\n');
 });
 
+test('lines written while the last ones are read are not among them', async () => {
+  const busy = file();
+  writeFileSync(busy, `${LINES[0]}\n${LINES[1]}\n`);
+  let text = '';
+  await readLog({
+    path: busy,
+    options: { follow: false, timestamps: false, tailLines: 1 },
+    isRunning: () => true,
+    signal: new AbortController().signal,
+    write: async (chunk) => {
+      text += chunk.toString();
+      if (text.length < 100) appendFileSync(busy, `${at(5)} stdout F more\n`);
+    },
+  });
+  assert.equal(text, 'two\n');
+});
+
 test('tail over more than one block', async () => {
   const long = file();
   const lines = Array.from({ length: 5000 }, (_, i) => `${at(1)} stdout F ${i} ${'x'.repeat(40)}`);

@@ -33,21 +33,28 @@ export async function readLog(reader: LogReader): Promise<void> {
   const printer = new LinePrinter(options);
   let file = await open(path, 'r');
   try {
-    let offset = options.tailLines === undefined ? 0 : await tailOffset(file, options.tailLines);
+    const { size } = await file.stat();
+    let offset =
+      options.tailLines === undefined ? 0 : await tailOffset(file, options.tailLines, size);
+    if (!options.follow) {
+      // What is written from now on is not asked for: the last lines would be more than asked.
+      await readOn(file, { from: offset, to: size }, printer, reader);
+      return;
+    }
     for (;;) {
       // Asked before reading: what was written before the end is then surely read.
       const running = reader.isRunning();
-      offset = await readOn(file, offset, printer, reader);
+      offset = await readOn(file, { from: offset }, printer, reader);
       if (printer.full || signal.aborted) return;
       const next = await replaced(file, path);
       if (next) {
-        await readOn(file, offset, printer, reader);
+        await readOn(file, { from: offset }, printer, reader);
         await file.close();
         file = next;
         offset = 0;
         continue;
       }
-      if (!options.follow || !running) return;
+      if (!running) return;
       await changed(path, signal);
       if (signal.aborted) return;
     }
@@ -56,19 +63,20 @@ export async function readLog(reader: LogReader): Promise<void> {
   }
 }
 
-/** Prints whole lines from `offset` on; returns where it stopped. */
+/** Prints whole lines from `from` on, as far as `to`; returns where it stopped. */
 async function readOn(
   file: FileHandle,
-  offset: number,
+  { from, to = Number.POSITIVE_INFINITY }: { from: number; to?: number },
   printer: LinePrinter,
   { write, signal }: LogReader,
 ): Promise<number> {
   const buffer = Buffer.alloc(CHUNK_BYTES);
   let rest = Buffer.alloc(0);
-  let position = offset;
+  let position = from;
   for (;;) {
     if (signal.aborted || printer.full) return position;
-    const { bytesRead } = await file.read(buffer, 0, CHUNK_BYTES, position + rest.length);
+    const at = position + rest.length;
+    const { bytesRead } = await file.read(buffer, 0, Math.min(CHUNK_BYTES, to - at), at);
     if (bytesRead === 0) return position;
     const data = Buffer.concat([rest, buffer.subarray(0, bytesRead)]);
     const end = data.lastIndexOf(0x0a) + 1;
@@ -127,9 +135,8 @@ class LinePrinter {
   }
 }
 
-/** Where the last `lines` lines begin. */
-async function tailOffset(file: FileHandle, lines: number): Promise<number> {
-  const { size } = await file.stat();
+/** Where the last `lines` lines of the first `size` bytes begin. */
+async function tailOffset(file: FileHandle, lines: number, size: number): Promise<number> {
   if (lines === 0) return size;
   const buffer = Buffer.alloc(CHUNK_BYTES);
   let found = 0;
