@@ -209,6 +209,8 @@ export function definitionsOf(
 /** Version 2 cannot say "one of", so these are strings there. */
 function simplified(name: string, schema: Schema): Json | undefined {
   const { description } = schema;
+  // Whoever reads version 2 takes the members it names for all there are, so it names none.
+  if (schema['x-kubernetes-preserve-unknown-fields']) return { type: 'object' };
   if (name === QUANTITY) return { description, type: 'string' };
   if (name === INT_OR_STRING) return { description, type: 'string', format: 'int-or-string' };
   return undefined;

@@ -120,6 +120,23 @@ test('version 2 says with its own means what it cannot say otherwise', () => {
   assert.ok(!/"(oneOf|anyOf|nullable)"/.test(text));
 });
 
+test('a custom kind that keeps what it does not know names no members in version 2', () => {
+  const free = { type: 'object', 'x-kubernetes-preserve-unknown-fields': true } as const;
+  const things: Kind = { ...widgets, kind: 'Thing', plural: 'things', schema: free };
+  const documents = createOpenApi(buildScheme([...builtinKinds, things], base.definitions), {
+    version: '1.36',
+  });
+  const answer = documents.document('/openapi/v2');
+  assert.ok(answer && 'body' in answer);
+  const found = deepGet(
+    JSON.parse(Buffer.from(answer.body).toString()),
+    'definitions',
+    'com.example.stable.v1.Thing',
+  );
+  const gvk = { group: 'stable.example.com', kind: 'Thing', version: 'v1' };
+  assert.deepEqual(found, { type: 'object', 'x-kubernetes-group-version-kind': [gvk] });
+});
+
 test('custom kinds are described with the members that all objects have', () => {
   const document = read('/openapi/v3/apis/stable.example.com/v1');
   const schemas = deepGet(document, 'components', 'schemas');
