@@ -72,15 +72,27 @@ export function requestNode(
     const { host, port } = address;
     const agent = agentFor(context);
     const sent = framed(headers, body);
-    const request = https.request({ host, port, path, method, headers: sent, agent, signal });
-    request.once('error', (error) => {
-      if (signal.aborted) reject(signal.reason as Error);
-      else reject(unreachable(address, path, error));
-    });
-    request.once('response', (response) => resolve(answerOf(response)));
-    request.end(body ?? undefined);
+    const ask = (): void => {
+      const request = https.request({ host, port, path, method, headers: sent, agent, signal });
+      request.once('error', (error) => {
+        if (signal.aborted) reject(signal.reason as Error);
+        // The other side closed a kept connection while the question was on its way: it was not
+        // read. Each kept connection fails once, so this ends.
+        else if (request.reusedSocket && IDEMPOTENT.has(method) && wasClosed(error)) ask();
+        else reject(unreachable(address, path, error));
+      });
+      request.once('response', (response) => resolve(answerOf(response)));
+      request.end(body ?? undefined);
+    };
+    ask();
   });
 }
+
+/** May be asked twice. Source: RFC 9110, 9.2.2. */
+const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE']);
+
+const wasClosed = (error: NodeJS.ErrnoException): boolean =>
+  error.code === 'ECONNRESET' || error.code === 'EPIPE';
 
 /** Headers with the body's length: Node leaves it out where it expects no body (DELETE, OPTIONS). */
 export const framed = <Headers extends Record<string, string | string[]>>(

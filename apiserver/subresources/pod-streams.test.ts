@@ -32,8 +32,15 @@ async function startAgent(server: TestServer) {
     requestCert: true,
     rejectUnauthorized: true,
   });
+  const served = new WeakSet<object>();
   agent.on('request', (request, response) => {
     note(request);
+    // Closes a kept connection just when it is used again.
+    if (request.url?.includes('sinceSeconds=7') && served.has(request.socket)) {
+      request.socket.destroy();
+      return;
+    }
+    served.add(request.socket);
     if (request.url?.includes('previous')) {
       response.writeHead(400, { 'content-type': 'text/plain' });
       response.end('previous terminated container "c" in pod "p" not found');
@@ -130,6 +137,14 @@ test('a log comes from the agent, asked as the API server', async () => {
   });
 });
 
+test('a kept connection that the agent closes is no failure', async () => {
+  for (let n = 0; n < 2; n++) {
+    const { code, text } = await server.call('GET', `${pods}/p/log?sinceSeconds=7`);
+    assert.equal(code, 200, text);
+    assert.equal(text, 'one\ntwo\n');
+  }
+});
+
 test('the agent’s refusal becomes a Status', async () => {
   const { code, body } = await server.call('GET', `${pods}/p/log?previous=true`);
   assert.equal(code, 400);
@@ -171,6 +186,67 @@ test('port-forward and attach take their own paths', async () => {
   assert.equal(agent.seen.at(-1)?.url, '/portForward/default/p');
   await upgrade(`${pods}/p/attach?container=c&stdin=true&tty=true`, (t) => t.includes('101'));
   assert.equal(agent.seen.at(-1)?.url, '/attach/default/p/c?input=1&output=1&error=1&tty=1');
+});
+
+test('admission sees what a connection is for', async () => {
+  const group = '/apis/admissionregistration.k8s.io/v1';
+  const policy = {
+    metadata: { name: 'no-stdin' },
+    spec: {
+      matchConstraints: {
+        resourceRules: [
+          {
+            apiGroups: [''],
+            apiVersions: ['v1'],
+            operations: ['CONNECT'],
+            resources: ['pods/attach', 'pods/exec', 'pods/portforward'],
+          },
+        ],
+      },
+      validations: [
+        {
+          expression:
+            "object.kind != 'PodAttachOptions' || !has(object.stdin) || object.container != 'c'",
+          message: 'no input for c',
+        },
+        {
+          expression: "object.kind != 'PodExecOptions' || object.command != ['rm', '-r']",
+          message: 'nothing is removed',
+        },
+        {
+          expression:
+            "object.kind != 'PodPortForwardOptions' || !has(object.ports) || !(81 in object.ports)",
+          message: 'not that port',
+        },
+      ],
+    },
+  };
+  const binding = {
+    metadata: { name: 'no-stdin' },
+    spec: { policyName: 'no-stdin', validationActions: ['Deny'] },
+  };
+  for (const [plural, object] of [
+    ['validatingadmissionpolicies', policy],
+    ['validatingadmissionpolicybindings', binding],
+  ] as const) {
+    const { code, text } = await server.call('POST', `${group}/${plural}`, object);
+    assert.equal(code, 201, text);
+  }
+  const refused: [string, RegExp][] = [
+    ['attach?container=c&stdin=true', /no input for c/],
+    ['exec?command=rm&command=-r', /nothing is removed/],
+    ['portforward?ports=80,81', /not that port/],
+  ];
+  for (const [path, message] of refused) {
+    assert.match(await upgrade(`${pods}/p/${path}`, () => false), message);
+  }
+  for (const path of ['attach?container=c', 'exec?command=ls', 'portforward?ports=80']) {
+    assert.match(await upgrade(`${pods}/p/${path}`, (t) => t.includes('101')), /^HTTP\/1\.1 101 /);
+  }
+  for (const plural of ['validatingadmissionpolicybindings', 'validatingadmissionpolicies']) {
+    const { code, text } = await server.call('DELETE', `${group}/${plural}/no-stdin`);
+    assert.equal(code, 200, text);
+  }
 });
 
 test('a pod’s own server takes upgraded connections through the proxy', async (t) => {
