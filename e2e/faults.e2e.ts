@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
-import { openSync } from 'node:fs';
+import { mkdirSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { buildDemoImages } from '#manifests/demo/build-images.ts';
@@ -14,9 +14,11 @@ import {
 } from '#e2e/cluster.ts';
 import { eventually } from '#base/testing.ts';
 import { end } from '#e2e/processes.ts';
-import { webManifest } from '#e2e/workloads.ts';
+import { BUSYBOX, webManifest } from '#e2e/workloads.ts';
+import { startTestDriver, type TestDriver } from '#node-agent/csi/testing.ts';
 
 const skip = cannotRun() ?? false;
+const DRIVER = 'dirs.csi.test';
 
 type Identity = { name: string; containerID: string; restartCount: number };
 
@@ -130,6 +132,7 @@ describe('components in processes of their own', { skip, concurrency: false }, (
   });
   after(async () => {
     for (const child of parts.values()) await end(child, 'SIGTERM');
+    await driver?.close();
     await cluster.destroy();
   });
 
@@ -148,6 +151,95 @@ describe('components in processes of their own', { skip, concurrency: false }, (
     for (const id of before.trim().split(' ')) assert.ok(now.includes(id), `${id} runs on`);
   });
 
+  /** A volume of the driver bound to a claim, and a pod that has it. */
+  const podWithVolume = (name: string): string => {
+    const items = [
+      {
+        apiVersion: 'v1',
+        kind: 'PersistentVolume',
+        metadata: { name },
+        spec: {
+          accessModes: ['ReadWriteOnce'],
+          capacity: { storage: '1Gi' },
+          claimRef: { namespace: 'default', name },
+          csi: {
+            driver: DRIVER,
+            volumeHandle: name,
+            nodeStageSecretRef: { namespace: 'default', name: 'to-stage' },
+            nodePublishSecretRef: { namespace: 'default', name: 'to-publish' },
+          },
+        },
+      },
+      {
+        apiVersion: 'v1',
+        kind: 'PersistentVolumeClaim',
+        metadata: { name },
+        spec: {
+          accessModes: ['ReadWriteOnce'],
+          storageClassName: '',
+          volumeName: name,
+          resources: { requests: { storage: '1Gi' } },
+        },
+      },
+      {
+        apiVersion: 'v1',
+        kind: 'Pod',
+        metadata: { name },
+        spec: {
+          terminationGracePeriodSeconds: 1,
+          securityContext: { fsGroup: 4321 },
+          volumes: [{ name: 'v', persistentVolumeClaim: { claimName: name, readOnly: true } }],
+          containers: [
+            {
+              name: 'main',
+              image: BUSYBOX,
+              command: ['sh', '-c', 'touch /data/x && exit 1; while :; do sleep 0.1; done'],
+              volumeMounts: [{ name: 'v', mountPath: '/data' }],
+            },
+          ],
+        },
+      },
+    ];
+    return JSON.stringify({ apiVersion: 'v1', kind: 'List', items });
+  };
+  let driver: TestDriver;
+  const methods = (): string[] =>
+    driver.calls.map(({ method }) => method).filter((m) => /Stage|Publish|Unstage/i.test(m));
+  const csiMounts = (): string[] =>
+    machineTraces(cluster.dataDir).filter((line) => /kubernetes\.io~csi|globalmount/.test(line));
+  const runVolume = async (name: string): Promise<void> => {
+    mkdirSync(join(driver.dir, name));
+    await kubectl('create -f -', podWithVolume(name));
+    await kubectl(`wait pod/${name} --for=condition=Ready --timeout=60s`);
+  };
+
+  test('a killed node agent knows what it has of a storage driver, and gives it back', async () => {
+    const rootDir = join(cluster.dataDir, 'node', cluster.nodeName);
+    const capabilities = ['STAGE_UNSTAGE_VOLUME', 'VOLUME_MOUNT_GROUP'] as const;
+    driver = await startTestDriver({ name: DRIVER, rootDir, capabilities });
+    const object = { metadata: { name: DRIVER }, spec: { attachRequired: false } };
+    const csiDriver = { apiVersion: 'storage.k8s.io/v1', kind: 'CSIDriver', ...object };
+    await kubectl('create -f -', JSON.stringify(csiDriver));
+    for (const name of ['to-stage', 'to-publish']) {
+      await kubectl(`create secret generic ${name} --from-literal=key=${name}`);
+    }
+    await runVolume('killed');
+    const [stage, publish] = driver.calls.filter(({ method }) => /NodeStage|NodePub/.test(method));
+    assert.deepEqual(stage?.request.secrets, { key: 'to-stage' });
+    assert.deepEqual(publish?.request.secrets, { key: 'to-publish' });
+    assert.equal(publish?.request.readonly, true);
+    for (const call of [stage, publish]) {
+      assert.equal(call?.request.volumeCapability?.mount?.volumeMountGroup, '4321');
+    }
+    await kill('node-agent');
+    await kubectl('delete pod killed --wait=false');
+    await startAgent();
+    await kubectl('wait pod/killed --for=delete --timeout=60s');
+    const before = ['NodeStageVolume', 'NodePublishVolume'];
+    assert.deepEqual(methods(), [...before, 'NodeUnpublishVolume', 'NodeUnstageVolume']);
+    assert.deepEqual(csiMounts(), []);
+  });
+
   test('a killed API server comes back with everything, and the others go on', async () => {
     const before = await containers();
     await kill('apiserver');
@@ -160,5 +252,14 @@ describe('components in processes of their own', { skip, concurrency: false }, (
       async () => (await containers()).trim().split(' ').length === 1,
     );
     await kubectl('rollout status deployment/web --timeout=60s');
+  });
+
+  test('down gives volumes back to their driver', async () => {
+    await runVolume('down');
+    for (const child of parts.values()) await end(child, 'SIGTERM');
+    const stopped = await cluster.down();
+    assert.match(stopped.stdout, /Gave 1 volumes back to their storage drivers/);
+    assert.deepEqual(methods().slice(-2), ['NodeUnpublishVolume', 'NodeUnstageVolume']);
+    assert.deepEqual(machineTraces(cluster.dataDir), []);
   });
 });

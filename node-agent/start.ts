@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type Clock, systemClock } from '#base/clock.ts';
-import { type Log, silentLog } from '#base/log.ts';
+import { errorText, type Log, silentLog } from '#base/log.ts';
 import { orAborted, type Running, runTogether } from '#base/running.ts';
 import type { Node, Pod } from '#api/types.ts';
 import type { Api } from '#client/api.ts';
@@ -12,6 +12,8 @@ import { nodes, pods, runtimeClasses, services as serviceResource } from '#clien
 import { openCgroups } from '#node-agent/node/cgroups.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
 import { collectGarbage } from '#node-agent/node/container-gc.ts';
+import { giveBackVolumes } from '#node-agent/csi/csi-farewell.ts';
+import { allRecords } from '#node-agent/csi/csi-records.ts';
 import { DevicePlugins } from '#node-agent/devices/device-plugins.ts';
 import { parseResolvConf } from '#node-agent/containers/dns-config.ts';
 import { credentialSource } from '#node-agent/images/credential-providers.ts';
@@ -51,6 +53,7 @@ import { PodRuntimes } from '#node-agent/pods/pod-runtimes.ts';
 import { PodWorkers } from '#node-agent/pods/pod-workers.ts';
 import { Probes } from '#node-agent/containers/probes.ts';
 import { featuresOf, type RuntimeClient } from '#node-agent/runtime/containerd.ts';
+import { stopPods } from '#node-agent/runtime/containerd-daemon.ts';
 import type { ImageSnapshots } from '#node-agent/runtime/containerd-snapshots.ts';
 import {
   MICROVM_HANDLER,
@@ -476,6 +479,7 @@ export async function clearNode(
   for (const name of existsSync(nodesDir) ? readdirSync(nodesDir) : []) {
     const rootDir = join(nodesDir, name);
     if (existsSync(containerdDir(rootDir))) {
+      did.push(...(await giveBack(rootDir, log)));
       await stopRuntimes(rootDir, { log, clock: systemClock });
       did.push(`Stopped the containers of node ${name}.`);
     }
@@ -489,4 +493,18 @@ export async function clearNode(
     did.push('Removed service rules and the pod bridge.');
   }
   return did;
+}
+
+/** Drivers take their volumes back as long as they run: their pods are the last to be ended. */
+async function giveBack(rootDir: string, log: Log): Promise<string[]> {
+  const uids = new Set(allRecords(podPaths(rootDir)).map(({ uid }) => uid));
+  if (uids.size === 0) return [];
+  await stopPods(containerdDir(rootDir), uids).catch((error: unknown) =>
+    log.warn('could not end every pod with volumes', { error: errorText(error) }),
+  );
+  const { given, left } = await giveBackVolumes(rootDir, { clock: systemClock, log });
+  return [
+    ...(given > 0 ? [`Gave ${given} volumes back to their storage drivers.`] : []),
+    ...left.map((volume) => `Storage driver did not take back ${volume}: unmounted by force.`),
+  ];
 }

@@ -1,5 +1,4 @@
-import { existsSync } from 'node:fs';
-import { mkdir, rm, rmdir, symlink } from 'node:fs/promises';
+import { mkdir, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Clock } from '#base/clock.ts';
 import type { Log } from '#base/log.ts';
@@ -17,9 +16,9 @@ import {
   type CsiRecord,
   hasRecord,
   recordsOf,
-  removeRecord,
   writeRecord,
 } from '#node-agent/csi/csi-records.ts';
+import { driverNamed, ignoring, releaseVolume } from '#node-agent/csi/csi-release.ts';
 import {
   capabilityOf,
   checkLifecycle,
@@ -58,8 +57,14 @@ export type CsiVolumesOptions = {
   driver: (name: string) => CsiDriver | undefined;
 };
 
-/** How full a volume of a pod is. */
-export type MeasuredVolume = { uid: string; volume: string; claim: string; stats: VolumeStats };
+/** How full a volume of a pod is; `name` is the PersistentVolume's. */
+export type MeasuredVolume = {
+  uid: string;
+  volume: string;
+  claim: string;
+  name: string;
+  stats: VolumeStats;
+};
 
 /**
  * The volumes of this node that CSI drivers make: staged once for the node, published for each pod,
@@ -122,7 +127,7 @@ export class CsiVolumes {
    * repeat; a `refresh` does nothing for a pod that has been released. Throws NotYetError while others have to do their part, CsiError for a driver's own.
    */
   async mount(request: CsiRequest, { refresh }: { refresh: boolean }): Promise<string> {
-    const driver = this.#driver(request.driver);
+    const driver = driverNamed(this.#options, request.driver);
     const object = this.#options.driverObject(request.driver);
     checkLifecycle(request, object);
     const capabilities = await driver.capabilities();
@@ -159,8 +164,8 @@ export class CsiVolumes {
       try {
         if (!driver || !(await driver.capabilities()).has('GET_VOLUME_STATS')) continue;
         const stats = await driver.stats(request.handle, places.target, places.staging);
-        const { volume, claim, pod } = request;
-        measured.push({ uid: pod.metadata.uid ?? '', volume, claim, stats });
+        const { volume, claim, name, pod } = request;
+        measured.push({ uid: pod.metadata.uid ?? '', volume, claim, name, stats });
       } catch (error) {
         failed(request.name, error);
       }
@@ -176,23 +181,8 @@ export class CsiVolumes {
     if (used) throw new ConfigError(inUseText(name));
   }
 
-  #driver(name: string): CsiDriver {
-    const driver = this.#options.driver(name);
-    if (driver) return driver;
-    throw new ConfigError(
-      `driver name ${name} not found in the list of registered CSI drivers of this node`,
-    );
-  }
-
-  #places(of: {
-    pod: Pod | string;
-    name: string;
-    driver: string;
-    handle: string;
-    block: boolean;
-  }): CsiPlaces {
-    const uid = typeof of.pod === 'string' ? of.pod : (of.pod.metadata.uid ?? '');
-    return csiPlaces(this.#options, { ...of, uid });
+  #places(request: CsiRequest): CsiPlaces {
+    return csiPlaces(this.#options, { ...request, uid: request.pod.metadata.uid ?? '' });
   }
 
   #exclusively<T>(
@@ -368,33 +358,15 @@ export class CsiVolumes {
   }
 
   async #release(record: CsiRecord): Promise<void> {
-    const { paths } = this.#options;
-    const { handle, driver: name, lifecycle, uid } = record;
-    const places = this.#places({ ...record, pod: uid });
-    const driver = this.#driver(name);
-    await driver.unpublish(handle, places.target);
-    await removeMountPoint(places.target);
-    this.#published.delete(places.target);
-    this.#mounted.delete(places.target);
-    const shared = allRecords(paths).some(
-      (other) => other.uid !== uid && other.driver === name && other.handle === handle,
-    );
-    if (lifecycle === 'Persistent' && !shared) await this.#unstage(driver, handle, places);
-    await removeRecord(places.podRecord);
-    await rm(places.podRecord, { recursive: true, force: true });
+    const { shared } = await releaseVolume(this.#options, record, (path) => {
+      this.#published.delete(path);
+      this.#mounted.delete(path);
+      this.#staged.delete(path);
+    });
     if (shared) return;
-    const unique = uniqueVolumeName(name, handle);
+    const unique = uniqueVolumeName(record.driver, record.handle);
     if (this.#inUse.delete(unique)) this.onInUse();
     this.#locks.delete(unique);
-  }
-
-  async #unstage(driver: CsiDriver, handle: string, places: CsiPlaces): Promise<void> {
-    if (!(await driver.capabilities()).has('STAGE_UNSTAGE_VOLUME')) return;
-    this.#staged.delete(places.staging);
-    if (existsSync(places.staging)) await driver.unstage(handle, places.staging);
-    await removeMountPoint(places.staging);
-    await rmdir(dirname(places.staging)).catch(ignoring('ENOTEMPTY', 'ENOENT'));
-    await rmdir(dirname(places.target)).catch(ignoring('ENOTEMPTY', 'ENOENT'));
   }
 }
 
@@ -406,22 +378,6 @@ type Steps = {
   places: CsiPlaces;
   publishContext: Record<string, string>;
 };
-
-/** Only ever what is empty: a volume that is still mounted must not be removed with its data. */
-async function removeMountPoint(path: string): Promise<void> {
-  if (isMounted(path)) throw new Error(`the driver left a mount at ${path}`);
-  await rmdir(path).catch(async (error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return;
-    if (error.code !== 'ENOTDIR') throw error;
-    await rm(path, { force: true });
-  });
-}
-
-const ignoring =
-  (...codes: readonly string[]) =>
-  (error: NodeJS.ErrnoException): void => {
-    if (!codes.includes(error.code ?? '')) throw error;
-  };
 
 /** When a token runs out, out of the token itself. Source: RFC 7519. */
 function expiryOf(token: string): string {

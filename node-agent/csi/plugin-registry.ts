@@ -97,17 +97,32 @@ async function look(options: PluginRegistryOptions, known: Map<string, Known>): 
   }
 }
 
+type RawInfo = { type: string; name: string; endpoint: string; supportedVersions: string[] };
+
+/** The drivers whose registration sockets in `dir` answer now; nothing is registered. */
+export async function answeringDrivers(dir: string): Promise<{ name: string; endpoint: string }[]> {
+  const asked = [...socketsIn(dir, MAX_DEPTH).keys()].map(async (path) => {
+    const client = grpcClient(path);
+    const call = grpcCalls(client, 'plugin-registration.proto', 'pluginregistration.Registration');
+    try {
+      const info = await call<RawInfo>('GetInfo', {}, { deadlineMs: ASK_MS });
+      const { type, name, endpoint } = info;
+      return type === CSI_PLUGIN ? [{ name, endpoint: endpoint || path }] : [];
+    } catch {
+      return []; // nobody serves it: the socket of a driver that has ended
+    } finally {
+      client.close();
+    }
+  });
+  return (await Promise.all(asked)).flat();
+}
+
 /** Registers what answers on one socket; its name, or '' for a kind of plugin we have no use for. */
 async function take({ register, log }: PluginRegistryOptions, path: string): Promise<string> {
   const client = grpcClient(path);
   try {
     const call = grpcCalls(client, 'plugin-registration.proto', 'pluginregistration.Registration');
-    const info = await call<{
-      type: string;
-      name: string;
-      endpoint: string;
-      supportedVersions: string[];
-    }>('GetInfo', {}, { deadlineMs: ASK_MS });
+    const info = await call<RawInfo>('GetInfo', {}, { deadlineMs: ASK_MS });
     const tell = (error: string): Promise<unknown> =>
       call(
         'NotifyRegistrationStatus',

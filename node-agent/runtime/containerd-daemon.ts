@@ -31,7 +31,7 @@ import {
   unmountBelow,
   withDescendants,
 } from './containerd-processes.ts';
-import { criVersion, removeAllSandboxes } from './containerd-probe.ts';
+import { criVersion, removeSandboxes } from './containerd-probe.ts';
 
 /** containerd answers in 0.3 s on an idle machine; a full disk check or a cold cache takes longer. */
 const START_TIMEOUT_MS = 30_000;
@@ -189,7 +189,7 @@ export async function stopContainerd(
   const paths = containerdPaths(dir);
   const pid = findDaemon(paths);
   if (pid !== undefined) {
-    await removeAllSandboxes(`unix://${paths.socket}`, DRAIN_TIMEOUT_MS).catch((error: unknown) =>
+    await removeSandboxes(`unix://${paths.socket}`, DRAIN_TIMEOUT_MS).catch((error: unknown) =>
       log.warn('could not remove every pod sandbox; killing what is left', {
         error: errorText(error),
       }),
@@ -199,6 +199,13 @@ export async function stopContainerd(
   await killShims(paths.socket, clock);
   await unmountBelow([paths.runDir, paths.rootDir]);
   rmSync(paths.runDir, { recursive: true, force: true });
+}
+
+/** Ends some pods of the instance of `dir`, by uid. No daemon, no pods. */
+export async function stopPods(dir: string, uids: ReadonlySet<string>): Promise<void> {
+  const paths = containerdPaths(dir);
+  if (uids.size === 0 || findDaemon(paths) === undefined) return;
+  await removeSandboxes(`unix://${paths.socket}`, DRAIN_TIMEOUT_MS, (uid) => uids.has(uid));
 }
 
 /** Where a containerd of ours keeps what it has pulled: files named by their digests. */

@@ -17,13 +17,23 @@ export async function criVersion(
   });
 }
 
-/** Stops and removes every pod sandbox; throws the first failure after having tried all. */
-export async function removeAllSandboxes(endpoint: string, timeoutMs: number): Promise<void> {
+/**
+ * Stops and removes every pod sandbox, or those of the pods that `isOf` picks by uid; throws the first
+ * failure after having tried all.
+ */
+export async function removeSandboxes(
+  endpoint: string,
+  timeoutMs: number,
+  isOf: (uid: string) => boolean = () => true,
+): Promise<void> {
   const deadline = Date.now() + timeoutMs;
   const left = (): number => Math.max(1, deadline - Date.now());
   await withClient(endpoint, async (client) => {
     const listed = decodeFields(await call(client, 'ListPodSandbox', new Uint8Array(), left()));
-    const ids = (listed.get(1) ?? []).map((item) => text(decodeFields(item), 1));
+    const ids = (listed.get(1) ?? [])
+      .map((item) => decodeFields(item))
+      .filter((sandbox) => isOf(uidOf(sandbox)))
+      .map((sandbox) => text(sandbox, 1));
     const failures: unknown[] = [];
     const remove = async (): Promise<void> => {
       for (let id = ids.pop(); id !== undefined; id = ids.pop()) {
@@ -39,6 +49,12 @@ export async function removeAllSandboxes(endpoint: string, timeoutMs: number): P
     await Promise.all(Array.from({ length: PARALLEL_REMOVALS }, remove));
     if (failures.length > 0) throw failures[0];
   });
+}
+
+/** PodSandbox.metadata.uid. */
+function uidOf(sandbox: Map<number, Uint8Array[]>): string {
+  const [metadata] = sandbox.get(2) ?? [];
+  return metadata ? text(decodeFields(metadata), 2) : '';
 }
 
 async function withClient<T>(endpoint: string, use: (client: Client) => Promise<T>): Promise<T> {

@@ -2,14 +2,36 @@ import { Exposition, type Labels } from '#node-agent/server/exposition.ts';
 import type { NodeServices } from '#node-agent/node/node-services.ts';
 import { podContainers } from '#node-agent/pods/pod-observation.ts';
 import type { ProbeCount } from '#node-agent/containers/probes.ts';
+import type { VolumeFigures } from '#node-agent/storage/volume-usage.ts';
 import type { PodWorkers } from '#node-agent/pods/pod-workers.ts';
+
+/** What is told of every volume behind a claim. Source: the kubelet's volume_stats collector. */
+const VOLUME_STATS: readonly (readonly [
+  string,
+  string,
+  (figures: VolumeFigures) => number | undefined,
+])[] = [
+  ['capacity_bytes', 'Capacity in bytes of the volume', (one) => one.capacityBytes],
+  ['available_bytes', 'Number of available bytes in the volume', (one) => one.availableBytes],
+  ['used_bytes', 'Number of used bytes in the volume', (one) => one.usedBytes],
+  ['inodes', 'Maximum number of inodes in the volume', (one) => one.inodes],
+  ['inodes_free', 'Number of free inodes in the volume', (one) => one.inodesFree],
+  ['inodes_used', 'Number of used inodes in the volume', (one) => one.inodesUsed],
+  [
+    'health_status_abnormal',
+    'Abnormal volume health status: 1 or 0. 1 says that the volume is unhealthy',
+    ({ volumeHealthStats: health }) => health && Number(health.abnormal),
+  ],
+];
 
 /** The kubelet's /metrics: what the agent itself does and costs. Source: Kubernetes metrics reference. */
 export function agentMetrics({
   services,
   workers,
 }: {
-  services: Pick<NodeServices, 'nodeName' | 'runtimes'>;
+  services: Pick<NodeServices, 'nodeName' | 'runtimes'> & {
+    volumes: { usage: { all(): readonly VolumeFigures[] } };
+  };
   workers: Pick<PodWorkers, 'all'>;
 }): string {
   const text = new Exposition();
@@ -35,6 +57,16 @@ export function agentMetrics({
   gauge('kubelet_managed_ephemeral_containers', 'Ephemeral containers', [
     [{}, containers.filter(({ kind }) => kind === 'ephemeral').length],
   ]);
+  for (const [name, help, value] of VOLUME_STATS) {
+    const samples = services.volumes.usage.all().flatMap((figures): [Labels, number][] => {
+      const { namespace, name: persistentvolumeclaim } = figures.pvcRef;
+      const number = value(figures);
+      return number === undefined ? [] : [[{ namespace, persistentvolumeclaim }, number]];
+    });
+    // Several pods may have the volume of one claim.
+    const once = new Map(samples.map((sample) => [JSON.stringify(sample[0]), sample]));
+    gauge(`kubelet_volume_stats_${name}`, help, [...once.values()]);
+  }
   const { rss } = process.memoryUsage();
   const { user, system } = process.cpuUsage();
   gauge('process_resident_memory_bytes', 'Resident memory', [[{}, rss]]);

@@ -1,6 +1,6 @@
 import type { Clock } from '#base/clock.ts';
 import { errorText, type Log } from '#base/log.ts';
-import type { PersistentVolumeClaim } from '#api/types.ts';
+import type { PersistentVolumeClaim, Pod } from '#api/types.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { sizeOf } from '#node-agent/csi/csi-request.ts';
 import type { CsiVolumes, MeasuredVolume } from '#node-agent/csi/csi-volumes.ts';
@@ -55,6 +55,10 @@ export class VolumeUsage {
     return this.#figures.get(uid) ?? [];
   }
 
+  all(): VolumeFigures[] {
+    return [...this.#figures.values()].flat();
+  }
+
   async run(workers: PodWorkers, signal: AbortSignal): Promise<void> {
     const { clock, log } = this.#options;
     while (!signal.aborted) {
@@ -93,9 +97,26 @@ export class VolumeUsage {
       log.debug('a driver could not measure a volume', { volume, error: errorText(error) }),
     )) {
       const pod = workers.get(measured.uid)?.pod;
-      if (pod) add(measured.uid, csiFigures(measured, time, pod.metadata.namespace ?? ''));
+      if (!pod) continue;
+      add(measured.uid, csiFigures(measured, time, pod.metadata.namespace ?? ''));
+      this.#judge(measured, pod);
     }
     this.#figures = figures;
+  }
+
+  /** A driver's word on the health of a volume. Source: KEP-1432. */
+  #judge({ name, stats: { volumeCondition } }: MeasuredVolume, pod: Pod): void {
+    const { clock, events } = this.#options;
+    const key = `${pod.metadata.uid}/${name}`;
+    if (!volumeCondition?.abnormal) {
+      this.#toldAtMs.delete(key);
+      return;
+    }
+    const last = this.#toldAtMs.get(key) ?? Number.NEGATIVE_INFINITY;
+    if (clock.now() - last < TELL_AGAIN_MS) return;
+    this.#toldAtMs.set(key, clock.now());
+    const message = `Volume ${name}: ${volumeCondition.message}`;
+    events.record(pod, { type: 'Warning', reason: 'VolumeConditionAbnormal', message });
   }
 
   /** It may have grown since the pod started. */

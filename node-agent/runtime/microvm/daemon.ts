@@ -13,7 +13,7 @@ import {
 import { join, resolve } from 'node:path';
 import { type Clock, systemClock } from '#base/clock.ts';
 import { errorText, type Log, silentLog } from '#base/log.ts';
-import { criVersion, removeAllSandboxes } from '#node-agent/runtime/containerd-probe.ts';
+import { criVersion, removeSandboxes } from '#node-agent/runtime/containerd-probe.ts';
 import {
   listProcesses,
   readProcess,
@@ -145,7 +145,7 @@ export async function stopMicrovmRuntime(
   try {
     if (hasMicrovmPods(dir)) {
       if (findDaemon(dir) === undefined) await options.revive();
-      await removeAllSandboxes(`unix://${paths.socket}`, DRAIN_TIMEOUT_MS);
+      await removeSandboxes(`unix://${paths.socket}`, DRAIN_TIMEOUT_MS);
     }
   } catch (error) {
     log.warn('could not remove every microVM', { error: errorText(error) });

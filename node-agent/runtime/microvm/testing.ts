@@ -7,7 +7,7 @@ import { startLocalImages } from '#node-agent/images-local/start.ts';
 import { unmountAll } from '#node-agent/storage/mounts.ts';
 import { connectContainerd, type RuntimeClient } from '#node-agent/runtime/containerd.ts';
 import { detectHost, hostsToml } from '#node-agent/runtime/containerd-config.ts';
-import { removeAllSandboxes } from '#node-agent/runtime/containerd-probe.ts';
+import { removeSandboxes } from '#node-agent/runtime/containerd-probe.ts';
 import { addTestImage, writeCniConf } from '#node-agent/testing.ts';
 import { missingForMicrovms } from './host.ts';
 import type { Vm, Vmm } from './machine.ts';
@@ -106,7 +106,7 @@ export async function startTestMicrovmRuntime(log: Log = silentLog): Promise<Tes
       current = await launch();
     },
     async close() {
-      await removeAllSandboxes(`unix://${socket}`, 60_000).catch(() => undefined);
+      await removeSandboxes(`unix://${socket}`, 60_000).catch(() => undefined);
       await halt();
       stop.abort(new Error('the test is over'));
       await unmountAll(dir);
