@@ -14,3 +14,8 @@ export const uniqueVolumeName = (driver: string, handle: string): string =>
 
 /** Volumes with this CSI driver are directories that node agents make themselves. */
 export const LOCAL_DRIVER = 'local.gantry.dev';
+/**
+ * Parameter of such classes and attribute of such volumes: `directory`, whose size is counted only,
+ * or `image`, a file system of the claim's size in a sparse file.
+ */
+export const LOCAL_TYPE = 'type';

@@ -1,4 +1,4 @@
-import { LOCAL_DRIVER } from '#api/csi-names.ts';
+import { LOCAL_DRIVER, LOCAL_TYPE } from '#api/csi-names.ts';
 import type { Node, PersistentVolume, PersistentVolumeClaim, StorageClass } from '#api/types.ts';
 import { classOf, SELECTED_NODE, waitsForConsumer } from '#api/volume-match.ts';
 import type { Action } from '#client/actions.ts';
@@ -18,6 +18,9 @@ const HOSTNAME = 'kubernetes.io/hostname';
 /** A directory of one node cannot be shared with others. */
 const ACCESS_MODES = new Set(['ReadWriteOnce', 'ReadWriteOncePod']);
 
+const IMAGE = 'image';
+const TYPES: ReadonlySet<string> = new Set(['directory', IMAGE]);
+
 export type LocalClaimWorld = {
   claim: PersistentVolumeClaim;
   storageClass: StorageClass | undefined;
@@ -34,7 +37,7 @@ export function planLocalClaim(world: LocalClaimWorld): Plan {
   if (storageClass?.provisioner !== PROVISIONER || exists) return { actions: [] };
   if (claim.metadata.deletionTimestamp || claim.spec?.volumeName) return { actions: [] };
   if (!node) return { actions: giveBack(claim) };
-  const problem = problemOf(claim);
+  const problem = problemOf(claim) || classProblem(storageClass);
   if (problem) {
     const message = `failed to provision volume with StorageClass "${classOf(claim)}": ${problem}`;
     const note = { type: 'Warning', reason: 'ProvisioningFailed', message } as const;
@@ -65,6 +68,14 @@ function problemOf({ spec }: PersistentVolumeClaim): string {
   return '';
 }
 
+function classProblem({ parameters = {} }: StorageClass): string {
+  const other = Object.keys(parameters).find((name) => name !== LOCAL_TYPE);
+  if (other !== undefined) return `parameters: there is no "${other}", only "${LOCAL_TYPE}"`;
+  const type = parameters[LOCAL_TYPE];
+  if (type === undefined || TYPES.has(type)) return '';
+  return `parameters.${LOCAL_TYPE} is ${[...TYPES].join(' or ')}, not "${type}"`;
+}
+
 function volumeFor(
   claim: PersistentVolumeClaim,
   storageClass: StorageClass,
@@ -73,6 +84,8 @@ function volumeFor(
   const { namespace = '', name = '', uid = '' } = claim.metadata;
   const volume = volumeNameFor(claim);
   const host = node.metadata.labels?.[HOSTNAME] ?? node.metadata.name ?? '';
+  const isImage = storageClass.parameters?.[LOCAL_TYPE] === IMAGE;
+  const { mountOptions } = storageClass;
   const matchExpressions = [{ key: HOSTNAME, operator: 'In', values: [host] }];
   return {
     apiVersion: 'v1',
@@ -85,7 +98,12 @@ function volumeFor(
       storageClassName: storageClass.metadata.name ?? '',
       volumeMode: 'Filesystem',
       claimRef: { apiVersion: 'v1', kind: 'PersistentVolumeClaim', namespace, name, uid },
-      csi: { driver: LOCAL_DRIVER, volumeHandle: volume },
+      csi: {
+        driver: LOCAL_DRIVER,
+        volumeHandle: volume,
+        ...(isImage ? { volumeAttributes: { [LOCAL_TYPE]: IMAGE } } : {}),
+      },
+      ...(isImage && mountOptions ? { mountOptions } : {}),
       nodeAffinity: { required: { nodeSelectorTerms: [{ matchExpressions }] } },
     },
   };

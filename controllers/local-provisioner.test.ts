@@ -100,3 +100,26 @@ test('a claim whose node has gone is given back to the scheduler', async () => {
   assert.equal(sim.api.all(persistentVolumes).length, 0);
   await sim.stop();
 });
+
+test('a class of images says so in its volumes; another parameter is refused', async () => {
+  for (const [seed, parameters, wanted] of [
+    [4, { type: 'image' }, { type: 'image' }],
+    [5, { type: 'cloud' }, undefined],
+    [6, { size: '1' }, undefined],
+  ] as const) {
+    const sim = await start(seed, { storageClassName: 'other' });
+    await sim.api.create(storageClasses, {
+      metadata: { name: 'other' },
+      provisioner: 'gantry.dev/local',
+      volumeBindingMode: 'WaitForFirstConsumer',
+      parameters,
+    });
+    await sim.api.create(pods, user);
+    const volumes = () => sim.api.all(persistentVolumes);
+    const isTold = () => sim.said.some((said) => /ProvisioningFailed .*parameters/.test(said));
+    await sim.until(() => volumes().length > 0 || isTold(), 'made or refused');
+    assert.deepEqual(volumes()[0]?.spec?.csi?.volumeAttributes, wanted);
+    assert.equal(isTold(), wanted === undefined);
+    await sim.stop();
+  }
+});

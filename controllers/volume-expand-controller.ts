@@ -1,5 +1,5 @@
 import { compareQuantity, parseQuantity } from '#api/quantity.ts';
-import { LOCAL_DRIVER } from '#api/csi-names.ts';
+import { LOCAL_DRIVER, LOCAL_TYPE } from '#api/csi-names.ts';
 import type { PersistentVolume, PersistentVolumeClaim } from '#api/types.ts';
 import type { Action } from '#client/actions.ts';
 import { cacheOf, onSelf, type Plan, runController } from '#client/controller.ts';
@@ -62,6 +62,8 @@ function growDirectory(
     const object = { ...volume, spec: { ...volume.spec, capacity: { storage } } };
     return [{ type: 'update', resource: persistentVolumes, object }];
   }
+  // A file system is enlarged by the node, which then says so.
+  if (volume.spec?.csi?.volumeAttributes?.[LOCAL_TYPE] === 'image') return awaitNode(claim);
   const capacity = { ...claim.status?.capacity, storage };
   const object = { ...claim, status: { ...claim.status, capacity } };
   const note = {
@@ -73,6 +75,18 @@ function growDirectory(
     { type: 'updateStatus', resource: persistentVolumeClaims, object },
     { type: 'event', about: claim, note },
   ];
+}
+
+const NODE_PENDING = 'FileSystemResizePending';
+
+function awaitNode(claim: PersistentVolumeClaim): Action[] {
+  const { conditions = [] } = claim.status ?? {};
+  if (conditions.some(({ type }) => type === NODE_PENDING)) return [];
+  const message =
+    'Waiting for user to (re-)start a pod to finish file system resize of volume on node.';
+  const pending = { type: NODE_PENDING, status: 'True', message };
+  const status = { ...claim.status, conditions: [...conditions, pending] };
+  return [{ type: 'updateStatus', resource: persistentVolumeClaims, object: { ...claim, status } }];
 }
 
 /** Sees to claims that ask for more than they have. */

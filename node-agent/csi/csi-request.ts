@@ -102,7 +102,8 @@ export function inlineRequest(pod: Pod, volume: Volume): CsiRequest {
 export const sizeOf = (text: string | undefined): number =>
   quantityValue(parseQuantity(text ?? '0'));
 
-function hasGrown({ spec }: PersistentVolume, { status }: PersistentVolumeClaim): boolean {
+/** The volume is larger than what its claim has been told. */
+export function hasGrown({ spec }: PersistentVolume, { status }: PersistentVolumeClaim): boolean {
   const told = status?.capacity?.['storage'];
   return told !== undefined && sizeOf(spec?.capacity?.['storage']) > sizeOf(told);
 }

@@ -110,7 +110,9 @@ export class PodWorkers {
         if (signal.aborted) return;
         const now = services.clock.now();
         if (!last.has(uid)) last.set(uid, now);
-        const everyMs = services.volumes.csi.hasPersistent(uid) ? GROWTH_MS : REFRESH_MS;
+        const { csi, local } = services.volumes;
+        const mayGrow = csi.hasPersistent(uid) || local.hasGrowable(uid);
+        const everyMs = mayGrow ? GROWTH_MS : REFRESH_MS;
         if (now - (last.get(uid) ?? 0) < everyMs || !hasLiveVolumes(worker.pod)) continue;
         last.set(uid, now);
         await worker.refreshVolumes();

@@ -300,7 +300,7 @@ test('claims: bound to a directory of the node, or why not', async () => {
     ['block', /is no block device of this node/],
     ['away', /volumes of type iscsi are not supported by this node/],
     ['lost', /persistentvolume "pv-none" not found/],
-    ['nowhere', /missing" is no directory of this node/],
+    ['nowhere', /missing" is no directory or block device of this node/],
   ];
   for (const [name, message] of wrong) await assert.rejects(prepare(name), message);
 

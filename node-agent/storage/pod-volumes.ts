@@ -106,8 +106,8 @@ export async function releaseVolumes(
   services: Omit<VolumeServices, 'objects' | 'tokens' | 'trust'>,
 ): Promise<void> {
   const { paths, memoryDir, csi, images, local } = services;
-  local.releasePod(uid);
   await unmountAll(subPathsDir(paths, uid)); // they would keep the volumes busy
+  await local.releasePod(uid);
   await csi.releasePod(uid);
   await images.releasePod(uid);
   // Mounts of parts of volumes go before the volumes.

@@ -6,8 +6,10 @@ import type { Pod, Secret } from '#api/types.ts';
 import type { Api } from '#client/api.ts';
 import type { EventRecorder } from '#client/events.ts';
 import type { Informers } from '#client/informer-factory.ts';
+import { persistentVolumeClaims } from '#client/resources.ts';
 import type { CredentialSource } from '#node-agent/images/credential-providers.ts';
 import { createCsi, type Csi } from '#node-agent/csi/csi-drivers.ts';
+import { grownClaim } from '#node-agent/csi/csi-growth.ts';
 import { pluginsDir } from '#node-agent/csi/csi-paths.ts';
 import { ImageVolumes } from '#node-agent/storage/image-volumes.ts';
 import { createImages, type Images } from '#node-agent/images/images.ts';
@@ -84,6 +86,16 @@ export async function makeVolumeServices(
   const volumeImages = createImages({ ...shared, serviceOf: () => options.volumeImages });
   const { snapshots } = options;
   const local = new LocalVolumes(join(rootDir, 'local-volumes'));
+  local.onGrown = async (claim, volume, hasSize) => {
+    if (hasSize) {
+      const object = grownClaim(claim, volume);
+      await api.update(persistentVolumeClaims, object, { subresource: 'status' });
+    }
+    events.record(
+      { ...claim, apiVersion: 'v1', kind: 'PersistentVolumeClaim' },
+      hasSize ? GROWN : GROWS_LATER,
+    );
+  };
   return {
     images,
     csi,
@@ -105,6 +117,19 @@ export async function makeVolumeServices(
     },
   };
 }
+
+const GROWN = {
+  type: 'Normal',
+  reason: 'FileSystemResizeSuccessful',
+  message: 'MountVolume.NodeExpandVolume succeeded',
+} as const;
+const GROWS_LATER = {
+  type: 'Warning',
+  reason: 'FileSystemResizeFailed',
+  message:
+    'the kernel lets nobody here enlarge a mounted file system (CAP_SYS_RESOURCE is missing): ' +
+    'the volume grows when its last pod has ended and the next one starts',
+} as const;
 
 /** Lets mounts spread between host and pods: those that pods make, and those of storage drivers. */
 async function shareMounts(rootDir: string, paths: PodPaths, log: Log): Promise<void> {

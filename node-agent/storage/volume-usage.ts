@@ -1,3 +1,4 @@
+import { statfs } from 'node:fs/promises';
 import type { Clock } from '#base/clock.ts';
 import { errorText, type Log } from '#base/log.ts';
 import type { PersistentVolumeClaim, Pod } from '#api/types.ts';
@@ -79,12 +80,17 @@ export class VolumeUsage {
     for (const use of local.uses()) {
       const namespace = workers.get(use.uid)?.pod.metadata.namespace;
       if (namespace === undefined) continue;
+      const pvcRef = { name: use.claim, namespace };
+      if (use.mounted) {
+        add(use.uid, { time, name: use.volume, pvcRef, ...(await fileSystemFigures(use.path)) });
+        continue;
+      }
       const { bytes, inodes } = await treeUsage(use.path);
       const capacityBytes = await this.#capacity(use);
       add(use.uid, {
         time,
         name: use.volume,
-        pvcRef: { name: use.claim, namespace },
+        pvcRef,
         usedBytes: bytes,
         inodesUsed: inodes,
         capacityBytes,
@@ -143,6 +149,19 @@ export class VolumeUsage {
       { type: 'Warning', reason: 'VolumeOverCapacity', message },
     );
   }
+}
+
+/** A file system of its own says itself what it has. */
+async function fileSystemFigures(path: string) {
+  const { bsize, blocks, bfree, bavail, files, ffree } = await statfs(path);
+  return {
+    capacityBytes: blocks * bsize,
+    availableBytes: bavail * bsize,
+    usedBytes: (blocks - bfree) * bsize,
+    inodes: files,
+    inodesFree: ffree,
+    inodesUsed: files - ffree,
+  };
 }
 
 function csiFigures(

@@ -1,8 +1,8 @@
 import { stat } from 'node:fs/promises';
-import { LOCAL_DRIVER } from '#api/csi-names.ts';
+import { LOCAL_DRIVER, LOCAL_TYPE } from '#api/csi-names.ts';
 import type { PersistentVolume, PersistentVolumeClaim, Pod, Volume } from '#api/types.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
-import { persistentRequest, sizeOf } from '#node-agent/csi/csi-request.ts';
+import { hasGrown, persistentRequest, sizeOf } from '#node-agent/csi/csi-request.ts';
 import type { LocalUse } from '#node-agent/storage/local-volumes.ts';
 import { mountNfs } from '#node-agent/storage/mounts.ts';
 import { giveToGroup } from '#node-agent/storage/volume-ownership.ts';
@@ -24,8 +24,9 @@ export const persistentVolumeClaimVolume: VolumeType = {
   inMemory: false,
   handles: (volume) => volume.persistentVolumeClaim !== undefined || volume.ephemeral !== undefined,
   async prepare(context) {
-    const { pod, volume, objects, csi, refresh } = context;
-    if (refresh && !csi.hasPersistent(pod.metadata.uid ?? '')) return '';
+    const { pod, volume, objects, csi, local, refresh } = context;
+    const uid = pod.metadata.uid ?? '';
+    if (refresh && !csi.hasPersistent(uid) && !local.mayChange(uid, volume.name)) return '';
     const name = claimName(pod, volume);
     const claim = await objects.claim(pod.metadata.namespace ?? '', name);
     if (!claim) throw new ConfigError(`persistentvolumeclaim "${name}" not found`);
@@ -42,8 +43,8 @@ export const persistentVolumeClaimVolume: VolumeType = {
     if (persistent.spec?.claimRef?.uid !== claim.metadata.uid)
       throw new ConfigError(`persistentvolume "${bound}" is bound to another claim than "${name}"`);
     const source = persistent.spec?.csi;
-    if (!source || source.driver === LOCAL_DRIVER)
-      return refresh ? '' : pathOf(persistent, claim, context);
+    local.looked(uid, volume.name);
+    if (!source || source.driver === LOCAL_DRIVER) return pathOf(persistent, claim, context);
     const readOnly = volume.persistentVolumeClaim?.readOnly === true;
     const request = persistentRequest({ pod, volume, persistent, claim, readOnly });
     if (refresh && !request.growth && !csi.republishes(source.driver)) return '';
@@ -62,6 +63,7 @@ async function pathOf(
   claim: PersistentVolumeClaim,
   context: VolumeContext,
 ): Promise<string> {
+  if (context.refresh && (spec?.hostPath ?? spec?.nfs)) return '';
   if (spec?.hostPath) {
     const volume: Volume = { name: context.volume.name, hostPath: spec.hostPath };
     return hostPathVolume.prepare({ ...context, volume });
@@ -74,29 +76,56 @@ async function pathOf(
   }
   const isOurs = spec?.csi?.driver === LOCAL_DRIVER;
   if (!spec?.local && !isOurs) throw new ConfigError(unsupported(metadata.name, spec ?? {}));
-  const path = isOurs
-    ? await context.local.directory(spec.csi?.volumeHandle ?? '', context.objects)
-    : (spec.local?.path ?? '');
-  const there = await stat(path).catch(() => undefined);
-  const isBlock = spec.volumeMode === 'Block';
-  if (isBlock ? !there?.isBlockDevice() : !there?.isDirectory())
-    throw new ConfigError(
-      `path "${path}" is no ${isBlock ? 'block device' : 'directory'} of this node`,
-    );
+  const place = await placeOf({ metadata, spec }, claim, context);
   const use: LocalUse = {
     uid: context.pod.metadata.uid ?? '',
     volume: context.volume.name,
     claim: claim.metadata.name ?? '',
     persistentVolume: metadata.name ?? '',
-    path,
     capacityBytes: sizeOf(spec.capacity?.['storage']),
+    ...place,
   };
-  context.local.use(use, { exclusive: spec.accessModes?.includes('ReadWriteOncePod') ?? false });
-  if (isBlock) return path;
+  const exclusive = spec.accessModes?.includes('ReadWriteOncePod') ?? false;
+  context.local.use(use, { exclusive, refresh: context.refresh });
+  if (spec.volumeMode === 'Block' || context.refresh) return use.path;
   const { fsGroup, fsGroupChangePolicy } = context.pod.spec.securityContext ?? {};
   const onlyIfNeeded = fsGroupChangePolicy === 'OnRootMismatch';
-  await giveToGroup(path, fsGroup, 'writable', { onlyIfNeeded });
-  return path;
+  await giveToGroup(use.path, fsGroup, 'writable', { onlyIfNeeded });
+  return use.path;
+}
+
+type Place = Pick<LocalUse, 'path' | 'mounted' | 'growable'>;
+
+/** Where a volume of this node is: a directory, a device, or a file system that is mounted for it. */
+async function placeOf(
+  volume: PersistentVolume,
+  claim: PersistentVolumeClaim,
+  { local, objects, refresh }: VolumeContext,
+): Promise<Place> {
+  const { csi, local: source, mountOptions: options = [], volumeMode } = volume.spec ?? {};
+  const handle = csi?.volumeHandle ?? '';
+  if (csi?.volumeAttributes?.[LOCAL_TYPE] === 'image') {
+    const sizeBytes = sizeOf(volume.spec?.capacity?.['storage']);
+    const grows = hasGrown(volume, claim);
+    const image = { sizeBytes, options, objects, isThere: refresh && !grows };
+    const { path, hasSize } = await local.image(handle, image);
+    if (grows) await local.onGrown(claim, volume, hasSize);
+    return { path, mounted: true, growable: true };
+  }
+  const path = csi ? await local.directory(handle, objects) : (source?.path ?? '');
+  const there = await stat(path).catch(() => undefined);
+  if (volumeMode === 'Block') {
+    if (there?.isBlockDevice()) return { path };
+    throw new ConfigError(`path "${path}" is no block device of this node`);
+  }
+  if (there?.isBlockDevice()) {
+    const fsType = source?.fsType ?? '';
+    const readOnly = volume.spec?.accessModes?.every((mode) => mode === 'ReadOnlyMany') ?? false;
+    const disk = { device: path, fsType, options, readOnly };
+    return { path: await local.disk(volume.metadata.name ?? '', disk), mounted: true };
+  }
+  if (there?.isDirectory()) return { path };
+  throw new ConfigError(`path "${path}" is no directory or block device of this node`);
 }
 
 const COMMON_FIELDS = new Set([
