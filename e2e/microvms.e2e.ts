@@ -1,11 +1,16 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { systemClock } from '#base/clock.ts';
+import { silentLog } from '#base/log.ts';
 import { buildDemoImages } from '#manifests/demo/build-images.ts';
+import { listProcesses } from '#node-agent/runtime/containerd-processes.ts';
+import { ensureMicrovmRuntime } from '#node-agent/runtime/microvm/daemon.ts';
 import { missingForMicrovms } from '#node-agent/runtime/microvm/host.ts';
+import { microvmOptions } from '#node-agent/runtimes.ts';
 import { cannotRun, freePort, layOutCluster, type TestCluster } from '#e2e/cluster.ts';
 import { eventually } from '#base/testing.ts';
 import { BUSYBOX, webManifest } from '#e2e/workloads.ts';
@@ -134,30 +139,39 @@ describe('pods in microVMs', { skip, concurrency: false }, () => {
     );
   });
 
-  test('a kill of the runtime leaves pods and their logs whole', async () => {
-    const processes = () =>
-      readdirSync('/proc').filter((pid) => {
-        if (!/^\d+$/.test(pid)) return false;
-        try {
-          const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8');
-          return command.includes('microvm-runtime') && command.includes(cluster.dataDir);
-        } catch {
-          return false;
-        }
-      });
-    const [pid = ''] = processes();
-    const before = await kubectl(
+  /** Processes that are the cluster's microVM runtime. */
+  const runtimes = (): string[] =>
+    listProcesses()
+      .filter(({ command }) => command.includes('microvm-runtime'))
+      .filter(({ command }) => command.join(' ').includes(cluster.dataDir))
+      .map(({ pid }) => String(pid));
+  const untouched = async (before: string): Promise<void> => {
+    const status = JSON.parse(await kubectl('get pod vm -o json')).status.containerStatuses[0];
+    assert.deepEqual([status.containerID, status.restartCount], [before, 0]);
+    assert.match(before, /^gantry-microvm:\/\//);
+    assert.deepEqual((await kubectl('logs vm')).split('\n').sort(), ['', 'err', 'out']);
+  };
+
+  test('a kill of the runtime, or another build of it, leaves pods and their logs whole', async () => {
+    const container = await kubectl(
       "get pod vm -o jsonpath='{.status.containerStatuses[0].containerID}'",
     );
-    process.kill(Number(pid), 'SIGKILL');
-    await eventually('another runtime', async () => processes().some((one) => one !== pid));
+    const [killed = ''] = runtimes();
+    process.kill(Number(killed), 'SIGKILL');
+    await eventually('another runtime', async () => runtimes().some((one) => one !== killed));
     await eventually(
       'exec works again',
       async () => (await kubectl('exec vm -- echo back')) === 'back\n',
     );
-    const status = JSON.parse(await kubectl('get pod vm -o json')).status.containerStatuses[0];
-    assert.deepEqual([status.containerID, status.restartCount], [before, 0]);
-    assert.deepEqual((await kubectl('logs vm')).split('\n').sort(), ['', 'err', 'out']);
+    await untouched(container);
+    const [old = ''] = runtimes();
+    const rootDir = join(cluster.dataDir, 'node', cluster.nodeName);
+    const around = { clock: systemClock, log: silentLog, signal: new AbortController().signal };
+    await ensureMicrovmRuntime({ ...microvmOptions({ rootDir }, around), build: 'of-tomorrow' });
+    assert.equal(runtimes().length, 1);
+    assert.ok(!runtimes().includes(old));
+    assert.equal(await kubectl('exec vm -- echo new'), 'new\n');
+    await untouched(container);
   });
 
   test('a process that ends leaves its message and is restarted', async () => {

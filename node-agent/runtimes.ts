@@ -202,7 +202,8 @@ const microvmDir = (rootDir: string): string => join(rootDir, 'microvm');
 const cniConfDir = (config: Pick<RuntimesConfig, 'rootDir' | 'cniConfDir'>): string =>
   config.cniConfDir ?? join(config.rootDir, 'cni');
 
-function microvmOptions(
+/** How the microVM runtime of a node is started, whoever does it. */
+export function microvmOptions(
   config: Pick<RuntimesConfig, 'rootDir' | 'cniConfDir'>,
   around: Around,
 ): EnsureMicrovmOptions {

@@ -13,6 +13,7 @@ import {
 import { join, resolve } from 'node:path';
 import { type Clock, systemClock } from '#base/clock.ts';
 import { errorText, type Log, silentLog } from '#base/log.ts';
+import { productBuild } from './product-build.ts';
 import { criVersion, removeSandboxes } from '#node-agent/runtime/containerd-probe.ts';
 import {
   listProcesses,
@@ -29,7 +30,13 @@ const POLL_MS = 50;
 const MAX_LOG_BYTES = 8 * 1024 * 1024;
 /** `gantry microvm-runtime`; the command line is where every component has its name. */
 const WORD = 'microvm-runtime';
+/** Tells an upgraded agent whose code a running runtime is. */
+const BUILD_FLAG = '--build';
 const PROGRAM = resolve(import.meta.dirname, '../../../cli/main.ts');
+
+/** Of the files as this process found them: it cannot start what it is not. */
+let knownBuild: string | undefined;
+const ownBuild = (): string => (knownBuild ??= productBuild());
 
 export type EnsureMicrovmOptions = {
   /** Own to this node: images, pods, log. */
@@ -39,6 +46,8 @@ export type EnsureMicrovmOptions = {
   certsDir: string;
   cniConfDir: string;
   cniBinDir: string;
+  /** A runtime of another build is replaced; default: this product's. */
+  build?: string;
   clock?: Clock;
   log?: Log;
   signal: AbortSignal;
@@ -59,20 +68,27 @@ export function microvmPaths(dir: string) {
 
 /**
  * Starts the microVM runtime as a process of its own, or finds the one that runs, and resolves to
- * its endpoint once it answers. It outlives the caller, and the VMs outlive it.
+ * its endpoint once it answers. It outlives the caller, and the VMs outlive it: one of another build
+ * of the product is replaced while its pods run on.
  */
 export async function ensureMicrovmRuntime(
   options: EnsureMicrovmOptions,
 ): Promise<{ endpoint: string }> {
-  const { clock = systemClock, log = silentLog, signal } = options;
+  const { clock = systemClock, log = silentLog, build = ownBuild(), signal } = options;
   const paths = microvmPaths(options.dir);
   const endpoint = `unix://${paths.socket}`;
   mkdirSync(paths.runDir, { recursive: true, mode: 0o711 });
   mkdirSync(options.dir, { recursive: true, mode: 0o711 });
-  let pid = findDaemon(options.dir);
+  const running = findDaemon(options.dir);
+  const replaced = running !== undefined && running.build !== build;
+  if (replaced) {
+    log.info('ending the microVM runtime of another build; its pods run on', { pid: running.pid });
+    await endDaemon(running.pid, clock);
+  }
+  let pid = replaced ? undefined : running?.pid;
   if (pid === undefined) {
-    pid = await launch(options, paths);
-    log.info('started the microVM runtime', { pid, endpoint });
+    pid = await launch(options, paths, build);
+    log.info('started the microVM runtime', { pid, endpoint, build });
   }
   const deadline = clock.now() + START_TIMEOUT_MS;
   for (;;) {
@@ -91,6 +107,7 @@ export async function ensureMicrovmRuntime(
 async function launch(
   options: EnsureMicrovmOptions,
   paths: ReturnType<typeof microvmPaths>,
+  build: string,
 ): Promise<number> {
   const { dir, cacheDir, certsDir, cniConfDir, cniBinDir } = options;
   if (existsSync(paths.logFile) && statSync(paths.logFile).size > MAX_LOG_BYTES)
@@ -105,7 +122,7 @@ async function launch(
         '--max-semi-space-size=1',
         ...[PROGRAM, WORD, '--root-dir', dir, '--cache-dir', cacheDir],
         ...['--state-dir', paths.stateDir, '--socket', paths.socket, '--certs-dir', certsDir],
-        ...['--cni-conf-dir', cniConfDir, '--cni-bin-dir', cniBinDir],
+        ...['--cni-conf-dir', cniConfDir, '--cni-bin-dir', cniBinDir, BUILD_FLAG, build],
       ],
       { detached: true, stdio: ['ignore', fd, fd], cwd: '/' },
     );
@@ -122,10 +139,23 @@ async function launch(
   }
 }
 
-function findDaemon(dir: string): number | undefined {
-  return listProcesses().find(
-    ({ command }) => command.includes(WORD) && command[command.indexOf('--root-dir') + 1] === dir,
-  )?.pid;
+function findDaemon(dir: string): { pid: number; build: string | undefined } | undefined {
+  const found = listProcesses().find(
+    ({ command }) => command.includes(WORD) && flagOf(command, '--root-dir') === dir,
+  );
+  return found && { pid: found.pid, build: flagOf(found.command, BUILD_FLAG) };
+}
+
+function flagOf(command: readonly string[], flag: string): string | undefined {
+  const at = command.indexOf(flag);
+  return at < 0 ? undefined : command[at + 1];
+}
+
+async function endDaemon(pid: number, clock: Clock): Promise<void> {
+  signalProcess(pid, 'SIGTERM');
+  const deadline = clock.now() + STOP_TIMEOUT_MS;
+  while (readProcess(pid) && clock.now() < deadline) await clock.sleep(POLL_MS);
+  signalProcess(pid, 'SIGKILL');
 }
 
 /** True when pods of an earlier start are remembered: they may still run. */
@@ -150,13 +180,8 @@ export async function stopMicrovmRuntime(
   } catch (error) {
     log.warn('could not remove every microVM', { error: errorText(error) });
   }
-  const pid = findDaemon(dir);
-  if (pid !== undefined) {
-    signalProcess(pid, 'SIGTERM');
-    const deadline = clock.now() + STOP_TIMEOUT_MS;
-    while (readProcess(pid) && clock.now() < deadline) await clock.sleep(POLL_MS);
-    signalProcess(pid, 'SIGKILL');
-  }
+  const running = findDaemon(dir);
+  if (running) await endDaemon(running.pid, clock);
   await unmountBelow([dir, paths.runDir]);
   rmSync(paths.runDir, { recursive: true, force: true });
 }

@@ -32,6 +32,7 @@ export async function main(args: readonly string[]): Promise<void> {
     .option('--certs-dir <dir>', '<host>/hosts.toml: where images are pulled from')
     .option('--cni-conf-dir <dir>', 'CNI configuration of pods', '/etc/cni/net.d')
     .option('--cni-bin-dir <dir>', 'CNI plugins')
+    .option('--build <id>', 'whose code this is, for whoever looks after it')
     .option('--prepare', 'build the guest and end')
     .option('-v, --v <level>', 'verbosity: 0 or 4', '0');
   command.parse(args, { from: 'user' });
