@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SIGNALS } from '#api/meta/field-rules.ts';
-import { criSignal, linuxSignal } from '#node-agent/containers/stop-signal.ts';
+import { criSignal, linuxSignal, linuxSignalOfCri } from '#node-agent/containers/stop-signal.ts';
 
 test('signals in the numbers of CRI and of the kernel', () => {
   assert.deepEqual(
@@ -15,5 +15,7 @@ test('signals in the numbers of CRI and of the kernel', () => {
     [1, 15, 17, 37, 63, undefined],
   );
   assert.equal(new Set(SIGNALS.map(criSignal)).size, SIGNALS.length);
-  assert.ok(SIGNALS.every((name) => linuxSignal(name)));
+  for (const name of SIGNALS)
+    assert.ok(linuxSignal(name) && linuxSignal(name) === linuxSignalOfCri(criSignal(name)), name);
+  assert.deepEqual([0, -1, 66].map(linuxSignalOfCri), [undefined, undefined, undefined]);
 });

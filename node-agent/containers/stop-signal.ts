@@ -25,3 +25,10 @@ export function linuxSignal(name: string): number | undefined {
     return end === 'MIN' ? RT_MIN + Number(less ?? 0) : RT_MAX - Number(less ?? 0);
   return ALIASES[name] ?? constants.signals[name as NodeJS.Signals];
 }
+
+const BY_CRI: ReadonlyMap<number, number | undefined> = new Map(
+  SIGNALS.map((name) => [criSignal(name), linuxSignal(name)]),
+);
+
+/** The kernel's number for CRI's; undefined for 0, which is "not said", and what it does not know. */
+export const linuxSignalOfCri = (number: number): number | undefined => BY_CRI.get(number);

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { criSignal } from '#node-agent/containers/stop-signal.ts';
 import {
   type ContainerConfig,
   type ContainerStatus,
@@ -135,6 +136,13 @@ export function runtimeSuite(
     await kit.log(await kit.running(polite));
     await runtime.stopContainer(polite, 20);
     assert.equal((await kit.exited(polite)).exitCode, 7);
+    if ((await runtime.version()).features.stopSignal) {
+      const script = 'trap "exit 8" USR1; echo ready; while :; do sleep 0.05; done';
+      const choosy = await kit.start(script, { stopSignal: criSignal('SIGUSR1') });
+      await kit.log(await kit.running(choosy));
+      await runtime.stopContainer(choosy, 20);
+      assert.equal((await kit.exited(choosy)).exitCode, 8);
+    }
     const stubborn = await kit.start('trap "" TERM; while :; do sleep 0.05; done');
     await kit.running(stubborn);
     const slow = runtime.stopContainer(stubborn, 30);
@@ -206,7 +214,9 @@ export function runtimeSuite(
 
 // ---- tools of the cases -------------------------------------------------------------------------
 
-type Special = Partial<Pick<ContainerConfig, 'command' | 'envs' | 'workingDir' | 'mounts'>> & {
+type Special = Partial<
+  Pick<ContainerConfig, 'command' | 'envs' | 'workingDir' | 'mounts' | 'stopSignal'>
+> & {
   user?: number;
 };
 

@@ -14,6 +14,7 @@ import {
   type LinuxContainerResources,
   RuntimeError,
 } from '#node-agent/runtime/service.ts';
+import { linuxSignalOfCri } from '#node-agent/containers/stop-signal.ts';
 import { bindAll, hostKind, unbind } from './binds.ts';
 import { ContainerOutput } from './container-output.ts';
 import { openLogFile } from './log-file.ts';
@@ -103,7 +104,7 @@ function containerRecord(
     logPath:
       config.logPath && sandbox.logDirectory ? join(sandbox.logDirectory, config.logPath) : '',
     process,
-    stopSignal: config.stopSignal || stopSignalOf(image.settings.StopSignal),
+    stopSignal: linuxSignalOfCri(config.stopSignal ?? 0) ?? stopSignalOf(image.settings.StopSignal),
     resources: config.linux.resources,
   };
 }
