@@ -19,6 +19,11 @@ import {
   keepServingCertificate,
 } from '#node-agent/node/certificates.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
+import {
+  DEFAULT_VERIFICATION,
+  readVerification,
+  VERIFICATION_POLICIES,
+} from '#node-agent/images/pull-records.ts';
 import { type NodeAgentConfig, start } from '#node-agent/start.ts';
 
 type Flags = {
@@ -36,6 +41,8 @@ type Flags = {
   imageStoreDir?: string;
   imageCredentialProviderConfig?: string;
   imageCredentialProviderBinDir?: string;
+  imagePullCredentialsVerificationPolicy?: string;
+  preloadedImagesVerificationAllowlist?: string;
   maxParallelImagePulls?: string;
   tlsCertFile?: string;
   tlsPrivateKeyFile?: string;
@@ -88,6 +95,14 @@ export async function main(args: readonly string[]): Promise<void> {
     .option('--image-store-dir <dir>', "the machine's own images")
     .option('--image-credential-provider-config <file>', 'programs that give pull credentials')
     .option('--image-credential-provider-bin-dir <dir>', 'where those programs are')
+    .option(
+      '--image-pull-credentials-verification-policy <policy>',
+      `${VERIFICATION_POLICIES.join(', ')} (default: ${DEFAULT_VERIFICATION.policy})`,
+    )
+    .option(
+      '--preloaded-images-verification-allowlist <names>',
+      'images that every pod may use, for NeverVerifyAllowlistedImages; like a.example/app,b.example/*',
+    )
     .option('--max-parallel-image-pulls <count>', 'pulls at a time')
     .option('--tls-cert-file <file>', 'serving certificate')
     .option('--tls-private-key-file <file>', 'its key')
@@ -209,6 +224,10 @@ function configOf(flags: Flags): Omit<NodeAgentConfig, 'api'> {
     cniConfDir: flags.cniConfDir,
     imageStoreDir: flags.imageStoreDir,
     imageCredentialProviders: credentialProviders(flags),
+    imagePullVerification: readVerification(
+      flags.imagePullCredentialsVerificationPolicy,
+      flags.preloadedImagesVerificationAllowlist,
+    ),
     maxParallelImagePulls: optionalNumber(flags.maxParallelImagePulls),
     bindAddress: flags.address,
     tlsCertFile: flags.tlsCertFile,

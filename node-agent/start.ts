@@ -16,7 +16,8 @@ import { giveBackVolumes } from '#node-agent/csi/csi-farewell.ts';
 import { allRecords } from '#node-agent/csi/csi-records.ts';
 import { DevicePlugins } from '#node-agent/devices/device-plugins.ts';
 import { parseResolvConf } from '#node-agent/containers/dns-config.ts';
-import { credentialSource } from '#node-agent/images/credential-providers.ts';
+import type { ProviderFlags } from '#node-agent/images/credential-providers.ts';
+import type { PullVerification } from '#node-agent/images/pull-records.ts';
 import { EvictionLoop } from '#node-agent/node/eviction-loop.ts';
 import { type EvictionFlags, readThresholds } from '#node-agent/node/eviction-thresholds.ts';
 import { createHandlers } from '#node-agent/containers/handlers.ts';
@@ -86,7 +87,9 @@ export type NodeAgentConfig = RuntimesConfig & {
   /** One address, or one of each family: `192.0.2.1,2001:db8::1`; the first is the main one. */
   nodeIp: string;
   /** A CredentialProviderConfig and the folder of its programs. */
-  imageCredentialProviders?: { configFile: string; binDir: string };
+  imageCredentialProviders?: ProviderFlags;
+  /** Whether a pod may use what another has pulled; default: not without credentials for it. */
+  imagePullVerification?: PullVerification;
   /** Pulls at a time. */
   maxParallelImagePulls?: number;
   /** 0 takes any free port. Default 10250. */
@@ -396,7 +399,8 @@ async function makeServices(
     imagesOf: (pod) => around.imagesFor(handlerOf(pod)),
     volumeImages: around.imagesFor(''),
     parallelPulls: config.maxParallelImagePulls,
-    credentials: credentialSource(config.imageCredentialProviders, { clock, log }),
+    credentialProviders: config.imageCredentialProviders,
+    imagePullVerification: config.imagePullVerification,
     snapshots: version.name === 'containerd' ? around.snapshots : undefined,
     onReferenceChange: (uid) => result.onReferenceChange(uid),
   });

@@ -7,9 +7,10 @@ import {
 } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import type { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { errorText, type Log, silentLog } from '#base/log.ts';
-import { type ImageStore, manifestType } from '#base/oci/image-store.ts';
+import type { ImageStore } from '#base/oci/image-store.ts';
 import type { Running } from '#base/running.ts';
 import { LOCAL_REGISTRY } from './pause.ts';
 import type { Peers } from './peers.ts';
@@ -26,6 +27,8 @@ export type RegistrySources = {
   contentDir?: string | undefined;
   /** The other nodes. */
   peers?: Peers | undefined;
+  /** What blobs go through on their way out. */
+  through?: (() => Transform) | undefined;
 };
 
 export type RegistryHandler = (request: IncomingMessage, response: ServerResponse) => Promise<void>;
@@ -85,7 +88,7 @@ export function registryHandler(sources: RegistrySources, log: Log): RegistryHan
 }
 
 async function answer(
-  { images, contentDir, peers }: RegistrySources,
+  { images, contentDir, peers, through }: RegistrySources,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
@@ -106,9 +109,7 @@ async function answer(
       const file = found && images.blobFile(found.digest);
       if (file)
         return sendFile(request, response, { file, digest: found.digest, type: found.mediaType });
-      const pulled = pulledFile(contentDir, reference);
-      const type = pulled && manifestType(pulled);
-      if (type) return sendFile(request, response, { file: pulled, digest: reference, type });
+      // What the runtime has pulled is not told of: only the registry knows who may have the image.
       if (await passFromPeer(peers, request, response)) return;
       return refuse(response, 404, 'MANIFEST_UNKNOWN', `no ${name}:${reference} here`);
     }
@@ -119,7 +120,7 @@ async function answer(
         return refuse(response, 404, 'BLOB_UNKNOWN', `no blob ${reference} here`);
       }
       const type = 'application/octet-stream';
-      return sendFile(request, response, { file, digest: reference, type });
+      return sendFile(request, response, { file, digest: reference, type, through });
     }
     case 'tags':
       return sendJson(response, { name, tags: tagsOf(images, `${namespace}/${name}`) });
@@ -166,10 +167,12 @@ async function passFromPeer(
   return true;
 }
 
+type Blob = Pick<RegistrySources, 'through'> & { file: string; digest: string; type: string };
+
 async function sendFile(
   request: IncomingMessage,
   response: ServerResponse,
-  blob: { file: string; digest: string; type: string },
+  blob: Blob,
 ): Promise<void> {
   const { size } = statSync(blob.file);
   const headers: OutgoingHttpHeaders = {
@@ -187,13 +190,14 @@ async function sendFile(
   if (range) headers['content-range'] = `bytes ${start}-${end}/${size}`;
   response.writeHead(range ? 206 : 200, { ...headers, 'content-length': end - start + 1 });
   if (request.method === 'HEAD' || size === 0) return void response.end();
-  await pipeline(
-    createReadStream(blob.file, { start, end, highWaterMark: 1 << 20 }),
-    response,
-  ).catch((error: NodeJS.ErrnoException) => {
-    // A client that has what it wanted simply hangs up.
-    if (error.code !== 'ERR_STREAM_PREMATURE_CLOSE') throw error;
-  });
+  const file = createReadStream(blob.file, { start, end, highWaterMark: 1 << 20 });
+  const pace = blob.through?.();
+  await (pace ? pipeline(file, pace, response) : pipeline(file, response)).catch(
+    (error: NodeJS.ErrnoException) => {
+      // A client that has what it wanted simply hangs up.
+      if (error.code !== 'ERR_STREAM_PREMATURE_CLOSE') throw error;
+    },
+  );
 }
 
 /** One range of bytes, inclusive; undefined when none is asked for. Source: RFC 9110, 14.1.2. */

@@ -2,6 +2,7 @@ import { type Log, silentLog } from '#base/log.ts';
 import { type ImageStore, openImageStore } from '#base/oci/image-store.ts';
 import type { Running } from '#base/running.ts';
 import { addPauseImage, LOCAL_REGISTRY } from './pause.ts';
+import { createPacer, limited } from './peer-limits.ts';
 import type { Peers } from './peers.ts';
 import { type RegistryHandler, registryHandler, startRegistry } from './registry.ts';
 
@@ -41,7 +42,9 @@ export async function startLocalImages(
   const { storeDir: _, ...address } = config;
   const { url, done } = await startRegistry({ images, ...address }, { signal, log });
   log.debug('serving local images', { url, store: config.storeDir });
-  const forPeers = registryHandler({ images, contentDir: config.contentDir }, log);
+  const forPeers = limited(
+    registryHandler({ images, contentDir: config.contentDir, through: createPacer() }, log),
+  );
   return {
     url,
     images,

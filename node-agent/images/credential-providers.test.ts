@@ -4,8 +4,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { manualClock } from '#base/clock.ts';
+import type { Pod } from '#api/types.ts';
 import { silentLog } from '#base/log.ts';
-import { createCredentialSource, readProviders } from '#node-agent/images/credential-providers.ts';
+import {
+  type AccountSource,
+  createCredentialSource,
+  readProviders,
+} from '#node-agent/images/credential-providers.ts';
+
+const POD: Pod = { metadata: { name: 'p', namespace: 'ns', uid: 'u' }, spec: { containers: [] } };
+const NONE: AccountSource = {
+  account: async () => undefined,
+  tokens: { token: () => Promise.reject(new Error('no tokens')) },
+};
 
 const dir = mkdtempSync(join(tmpdir(), 'gantry-credentials-'));
 after(() => rmSync(dir, { recursive: true, force: true }));
@@ -63,8 +74,13 @@ test('a provider is asked for images it matches, and its answer holds as long as
   program('cloud', response({ cacheKeyType: 'Registry', cacheDuration: '1h', auth }));
   const file = config(provider('cloud', { args: ['get'], env: [{ name: 'FLAVOUR', value: 'f' }] }));
   const clock = manualClock(0);
-  const credentials = createCredentialSource(readProviders(file, dir), { clock, log: silentLog });
-  const users = async (image: string) => (await credentials(image)).map(({ username }) => username);
+  const credentials = createCredentialSource(readProviders(file, dir), {
+    clock,
+    log: silentLog,
+    accounts: NONE,
+  });
+  const users = async (image: string) =>
+    (await credentials(image, POD)).map(({ auth }) => auth.username);
   assert.deepEqual(await users('eu.reg.test/team/app:1'), ['team', 'all']);
   assert.deepEqual(await users('nowhere.test/app'), []);
   assert.deepEqual(await users('eu.reg.test/other'), ['all'], 'by registry: not asked again');
@@ -85,10 +101,11 @@ test('a provider that fails does not stop the pull', async () => {
   program('old', { ...response({ cacheKeyType: 'Image' }), apiVersion: 'other/v1' });
   program('works', response({ cacheKeyType: 'Image', auth: { 'a.reg.test': { username: 'u' } } }));
   const file = config(...['broken', 'refuses', 'old', 'works'].map((name) => provider(name)));
-  const around = { clock: manualClock(0), log: silentLog };
+  const around = { clock: manualClock(0), log: silentLog, accounts: NONE };
   const credentials = createCredentialSource(readProviders(file, dir), around);
-  const found = await credentials('a.reg.test/x');
-  assert.deepEqual(found, [{ serverAddress: 'a.reg.test', username: 'u', password: '' }]);
+  const found = await credentials('a.reg.test/x', POD);
+  const auth = { serverAddress: 'a.reg.test', username: 'u', password: '' };
+  assert.deepEqual(found, [{ auth }]);
 });
 
 test('what is wrong with a configuration is told with its place', () => {
@@ -101,9 +118,72 @@ test('what is wrong with a configuration is told with its place', () => {
   fails({ matchImages: [] }, /providers\[0\].matchImages: at least one/);
   fails({ apiVersion: 'v2' }, /providers\[0\].apiVersion must be/);
   fails({ defaultCacheDuration: 'soon' }, /defaultCacheDuration: a duration/);
-  fails({ tokenAttributes: {} }, /tokenAttributes/);
+  fails({ tokenAttributes: {} }, /tokenAttributes.serviceAccountTokenAudience/);
+  const token = {
+    serviceAccountTokenAudience: 'a',
+    cacheType: 'Token',
+    requireServiceAccount: false,
+  };
+  fails({ tokenAttributes: { ...token, cacheType: 'Pod' } }, /cacheType must be Token/);
+  const required = { ...token, requiredServiceAccountAnnotationKeys: ['k'] };
+  fails({ tokenAttributes: required }, /requireServiceAccount must be true/);
+  const twofold = { ...required, requireServiceAccount: true };
+  const both = { ...twofold, optionalServiceAccountAnnotationKeys: ['k'] };
+  fails({ tokenAttributes: both }, /annotation k is both/);
   const twice = config(provider('there'), provider('there'));
   assert.throws(() => readProviders(twice, dir), /there is named twice/);
   assert.throws(() => readProviders(config(), dir), /at least one is required/);
   assert.throws(() => readProviders(join(dir, 'none.yaml'), dir), /none.yaml: ENOENT/);
+});
+
+test('a provider gets a token and annotations of the service account, and its answer is the account’s', async () => {
+  const auth = { 'eu.reg.test': { username: 'u', password: 'p' } };
+  program('robot', response({ cacheKeyType: 'Registry', cacheDuration: '1h', auth }));
+  const tokenAttributes = {
+    serviceAccountTokenAudience: 'reg',
+    cacheType: 'ServiceAccount',
+    requireServiceAccount: true,
+    requiredServiceAccountAnnotationKeys: ['reg/role'],
+    optionalServiceAccountAnnotationKeys: ['reg/extra'],
+  };
+  const file = config(provider('robot', { args: [], tokenAttributes }));
+  let tokens = 0;
+  const accounts: AccountSource = {
+    account: async (namespace, name) => ({
+      metadata: {
+        namespace,
+        name,
+        uid: `uid-${name}`,
+        ...(name === 'plain' ? {} : { annotations: { 'reg/role': 'reader', other: 'x' } }),
+      },
+    }),
+    tokens: { token: async (_pod, audience) => `token-${audience}-${++tokens}` },
+  };
+  const around = { clock: manualClock(0), log: silentLog, accounts };
+  const credentials = createCredentialSource(readProviders(file, dir), around);
+  const podOf = (serviceAccountName: string): Pod => ({
+    ...POD,
+    spec: { containers: [], serviceAccountName },
+  });
+  const account = (name: string) => ({ uid: `uid-${name}`, namespace: 'ns', name });
+  const [found] = await credentials('eu.reg.test/app', podOf('robot'));
+  assert.deepEqual(found?.account, account('robot'));
+  assert.equal(found?.auth.password, 'p');
+  const [first] = asked('robot');
+  const said = JSON.parse(first?.replace(/ [^}]*$/, '') ?? '');
+  assert.equal(said.serviceAccountToken, 'token-reg-1');
+  assert.deepEqual(said.serviceAccountAnnotations, { 'reg/role': 'reader' });
+  await credentials('eu.reg.test/other', podOf('robot'));
+  assert.equal(asked('robot').length, 1, 'another token of the same account: remembered');
+  assert.deepEqual(
+    (await credentials('eu.reg.test/app', podOf('second')))[0]?.account,
+    account('second'),
+  );
+  assert.equal(asked('robot').length, 2, 'another account: asked');
+  assert.deepEqual(
+    await credentials('eu.reg.test/app', podOf('plain')),
+    [],
+    'a required note is missing',
+  );
+  assert.deepEqual(await credentials('eu.reg.test/app', POD), [], 'no account');
 });

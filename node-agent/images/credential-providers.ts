@@ -5,8 +5,13 @@ import { parse } from 'yaml';
 import type { Clock } from '#base/clock.ts';
 import { errorText, type Log } from '#base/log.ts';
 import { parseDuration } from '#api/time.ts';
+import { sha256 } from '#api/csi-names.ts';
+import type { Pod, ServiceAccount } from '#api/types.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
+import type { PullServiceAccount } from '#node-agent/images/pull-records.ts';
 import { matchesImage, registryOf } from '#node-agent/images/registry-auth.ts';
+import { isStatic } from '#node-agent/pods/static-pods.ts';
+import type { PodTokens } from '#node-agent/storage/volume-type.ts';
 import type { AuthConfig } from '#node-agent/runtime/service.ts';
 
 /**
@@ -23,6 +28,18 @@ export type CredentialProvider = {
   env: Readonly<Record<string, string>>;
   /** Absolute path of the program. */
   program: string;
+  /** Set when it is given a token of the pod's service account. */
+  token?: TokenAttributes | undefined;
+};
+
+/** Source: KEP-4412, CredentialProviderConfig.providers[].tokenAttributes. */
+export type TokenAttributes = {
+  serviceAccountTokenAudience: string;
+  /** Whether an answer holds for the token alone, or for the service account. */
+  cacheType: 'Token' | 'ServiceAccount';
+  requireServiceAccount: boolean;
+  requiredServiceAccountAnnotationKeys: readonly string[];
+  optionalServiceAccountAnnotationKeys: readonly string[];
 };
 
 const CONFIG_VERSIONS = /^kubelet\.config\.k8s\.io\/v1(alpha1|beta1)?$/;
@@ -84,8 +101,9 @@ function readProvider(
   const defaultCacheDurationMs = parseDuration(String(of.defaultCacheDuration ?? ''));
   if (defaultCacheDurationMs === undefined || defaultCacheDurationMs < 0)
     throw bad('.defaultCacheDuration: a duration like 12h is required');
-  if (of.tokenAttributes !== undefined)
-    throw bad('.tokenAttributes: service account tokens for providers are not supported');
+  const token = of.tokenAttributes === undefined ? undefined : readToken(of.tokenAttributes, bad);
+  if (token && !String(apiVersion).endsWith('/v1'))
+    throw bad('.tokenAttributes needs apiVersion credentialprovider.kubelet.k8s.io/v1');
   const program = join(binDir, name);
   try {
     accessSync(program, constants.X_OK);
@@ -100,8 +118,45 @@ function readProvider(
     args,
     env: Object.fromEntries(env.map((entry) => [entry.name, entry.value])),
     program,
+    ...(token ? { token } : {}),
   };
 }
+
+function readToken(of: unknown, bad: (what: string) => ConfigError): TokenAttributes {
+  const at = (field: string): string => `.tokenAttributes.${field}`;
+  const {
+    serviceAccountTokenAudience,
+    cacheType,
+    requireServiceAccount,
+    requiredServiceAccountAnnotationKeys: required = [],
+    optionalServiceAccountAnnotationKeys: optional = [],
+  } = (of ?? {}) as Record<string, unknown>;
+  if (typeof serviceAccountTokenAudience !== 'string' || serviceAccountTokenAudience === '')
+    throw bad(`${at('serviceAccountTokenAudience')}: the audience of the token is required`);
+  if (cacheType !== 'Token' && cacheType !== 'ServiceAccount')
+    throw bad(`${at('cacheType')} must be Token or ServiceAccount`);
+  if (typeof requireServiceAccount !== 'boolean')
+    throw bad(`${at('requireServiceAccount')}: true or false is required`);
+  if (!isKeys(required)) throw bad(`${at('requiredServiceAccountAnnotationKeys')}: unique texts`);
+  if (!isKeys(optional)) throw bad(`${at('optionalServiceAccountAnnotationKeys')}: unique texts`);
+  if (required.length > 0 && !requireServiceAccount)
+    throw bad(`${at('requireServiceAccount')} must be true where annotations are required`);
+  const both = required.find((key) => optional.includes(key));
+  if (both !== undefined)
+    throw bad(`.tokenAttributes: annotation ${both} is both required and optional`);
+  return {
+    serviceAccountTokenAudience,
+    cacheType,
+    requireServiceAccount,
+    requiredServiceAccountAnnotationKeys: required,
+    optionalServiceAccountAnnotationKeys: optional,
+  };
+}
+
+const isKeys = (value: unknown): value is string[] =>
+  Array.isArray(value) &&
+  value.every((key) => typeof key === 'string') &&
+  new Set(value).size === value.length;
 
 type Answer = {
   kind?: unknown;
@@ -113,13 +168,35 @@ type Answer = {
 
 type Found = { auth: Answer['auth']; untilMs: number };
 
-/** Gives the credentials of an image, best match first; [] when no provider has any. */
-export type CredentialSource = (image: string) => Promise<AuthConfig[]>;
+/** `account` is set where they are of the pod's service account, and of no other pod's use. */
+export type NodeCredential = { auth: AuthConfig; account?: PullServiceAccount | undefined };
+
+/** Gives the credentials of an image for a pod, best match first; [] when no provider has any. */
+export type CredentialSource = (image: string, pod: Pod) => Promise<NodeCredential[]>;
+
+/** What providers that want a token need of the cluster. */
+export type AccountSource = {
+  account(namespace: string, name: string): Promise<ServiceAccount | undefined>;
+  tokens: PodTokens;
+};
+
+/** The kubelet asks for tokens of this life. */
+const TOKEN_SECONDS = 3600;
+
+/** What a program is told of the pod's service account, and under which key its answer is kept. */
+type Wish = {
+  key: string;
+  account?: PullServiceAccount;
+  request: { serviceAccountToken?: string; serviceAccountAnnotations?: Record<string, string> };
+};
+const NO_ACCOUNT: Wish = { key: '', request: {} };
+
+export type ProviderFlags = { configFile: string; binDir: string };
 
 /** The source that the node's flags name; undefined when they name none. */
 export function credentialSource(
-  from: { configFile: string; binDir: string } | undefined,
-  around: { clock: Clock; log: Log },
+  from: ProviderFlags | undefined,
+  around: { clock: Clock; log: Log; accounts: AccountSource },
 ): CredentialSource | undefined {
   return from && createCredentialSource(readProviders(from.configFile, from.binDir), around);
 }
@@ -127,32 +204,41 @@ export function credentialSource(
 /** Asks the programs that match, and remembers their answers for as long as they say. */
 export function createCredentialSource(
   providers: readonly CredentialProvider[],
-  { clock, log }: { clock: Clock; log: Log },
+  { clock, log, accounts }: { clock: Clock; log: Log; accounts: AccountSource },
 ): CredentialSource {
   const cache = new Map<string, Found>();
   const asked = new Map<string, Promise<Found['auth']>>();
 
-  const keysOf = (name: string, image: string): string[] => [
-    `${name} Image ${image}`,
-    `${name} Registry ${registryOf(image)}`,
-    `${name} Global`,
+  const keysOf = (name: string, image: string, wish: Wish): string[] => [
+    `${name} Image ${image} ${wish.key}`,
+    `${name} Registry ${registryOf(image)} ${wish.key}`,
+    `${name} Global ${wish.key}`,
   ];
 
-  async function authOf(provider: CredentialProvider, image: string): Promise<Found['auth']> {
-    for (const key of keysOf(provider.name, image)) {
+  async function authOf(
+    provider: CredentialProvider,
+    image: string,
+    wish: Wish,
+  ): Promise<Found['auth']> {
+    for (const key of keysOf(provider.name, image, wish)) {
       const known = cache.get(key);
       if (known && known.untilMs > clock.now()) return known.auth;
       cache.delete(key);
     }
-    const key = `${provider.name} ${image}`;
-    const running = asked.get(key) ?? askAnew(provider, image).finally(() => asked.delete(key));
+    const key = `${provider.name} ${image} ${wish.key}`;
+    const running =
+      asked.get(key) ?? askAnew(provider, image, wish).finally(() => asked.delete(key));
     asked.set(key, running);
     return running;
   }
 
-  async function askAnew(provider: CredentialProvider, image: string): Promise<Found['auth']> {
-    const answer = await ask(provider, image);
-    const [ofImage = '', ofRegistry = '', global = ''] = keysOf(provider.name, image);
+  async function askAnew(
+    provider: CredentialProvider,
+    image: string,
+    wish: Wish,
+  ): Promise<Found['auth']> {
+    const answer = await ask(provider, image, wish);
+    const [ofImage = '', ofRegistry = '', global = ''] = keysOf(provider.name, image, wish);
     const keys: Record<string, string> = { Image: ofImage, Registry: ofRegistry, Global: global };
     const cacheKey = keys[String(answer.cacheKeyType)];
     if (cacheKey === undefined)
@@ -168,15 +254,45 @@ export function createCredentialSource(
     return answer.auth;
   }
 
-  return async (image) => {
-    const found: { place: string; auth: AuthConfig }[] = [];
+  /** What the provider is told of the pod; undefined when it has no use for this pod. */
+  async function wishOf({ token: wants }: CredentialProvider, pod: Pod): Promise<Wish | undefined> {
+    if (!wants) return NO_ACCOUNT;
+    const { namespace = '' } = pod.metadata;
+    const name = isStatic(pod) ? '' : (pod.spec.serviceAccountName ?? '');
+    if (name === '') return wants.requireServiceAccount ? undefined : NO_ACCOUNT;
+    const found = await accounts.account(namespace, name);
+    if (!found) throw new Error(`serviceaccount "${namespace}/${name}" not found`);
+    const annotations: Record<string, string> = {};
+    const { requiredServiceAccountAnnotationKeys: required } = wants;
+    for (const key of [...required, ...wants.optionalServiceAccountAnnotationKeys]) {
+      const value = found.metadata.annotations?.[key];
+      if (value !== undefined) annotations[key] = value;
+      else if (required.includes(key)) return undefined;
+    }
+    const { serviceAccountTokenAudience: audience, cacheType } = wants;
+    const token = await accounts.tokens.token(pod, audience, TOKEN_SECONDS);
+    const { uid = '' } = found.metadata;
+    const of = [namespace, name, uid, annotations, cacheType === 'Token' ? sha256(token) : ''];
+    return {
+      key: JSON.stringify(of),
+      account: { uid, namespace, name },
+      request: { serviceAccountToken: token, serviceAccountAnnotations: annotations },
+    };
+  }
+
+  return async (image, pod) => {
+    const found: { place: string; of: NodeCredential }[] = [];
     for (const provider of providers) {
       if (!provider.matchImages.some((place) => matchesImage(place, image))) continue;
       try {
-        const auth = (await authOf(provider, image)) ?? {};
+        const wish = await wishOf(provider, pod);
+        if (!wish) continue;
+        const auth = (await authOf(provider, image, wish)) ?? {};
         for (const [place, { username = '', password = '' }] of Object.entries(auth)) {
           if (!matchesImage(place, image)) continue;
-          found.push({ place, auth: { serverAddress: registryOf(image), username, password } });
+          const given = { serverAddress: registryOf(image), username, password };
+          const of = { auth: given, ...(wish.account ? { account: wish.account } : {}) };
+          found.push({ place, of });
         }
       } catch (error) {
         // The pull goes on without: the registry then says what it thinks of that.
@@ -187,14 +303,14 @@ export function createCredentialSource(
         });
       }
     }
-    return found.toSorted((a, b) => b.place.length - a.place.length).map(({ auth }) => auth);
+    return found.toSorted((a, b) => b.place.length - a.place.length).map(({ of }) => of);
   };
 }
 
 /** Runs the program once: the request on its standard input, the answer on its output. */
-async function ask(provider: CredentialProvider, image: string): Promise<Answer> {
+async function ask(provider: CredentialProvider, image: string, wish: Wish): Promise<Answer> {
   const { apiVersion, program, args, env } = provider;
-  const request = { apiVersion, kind: 'CredentialProviderRequest', image };
+  const request = { apiVersion, kind: 'CredentialProviderRequest', image, ...wish.request };
   const text = await runProgram(program, args, { env, input: JSON.stringify(request) });
   const answer = JSON.parse(text) as Answer | null;
   if (answer?.kind !== 'CredentialProviderResponse' || answer.apiVersion !== apiVersion)

@@ -73,7 +73,10 @@ export async function removeUnusedImages(
   ]);
   const inUse = imagesInUse(containers, services);
   const unused = images.filter((image) => !image.pinned && !inUse.has(image.id));
-  for (const { id } of unused) await service.removeImage(id);
+  for (const { id } of unused) {
+    await service.removeImage(id);
+    await services.images.removed(id);
+  }
   return unused.length;
 }
 
@@ -107,6 +110,7 @@ export async function collectImages({
       const disk = diskUsage(filesystems[0]?.mountpoint ?? '/');
       for (const image of imagesToRemove({ images, inUse, ages, disk, now })) {
         await service.removeImage(image.id);
+        await services.images.removed(image.id);
         services.log.info('removed an unused image', {
           image: image.repoTags[0] ?? image.id,
           sizeBytes: image.size,

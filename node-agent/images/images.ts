@@ -6,7 +6,12 @@ import type { EventNote, EventRecorder } from '#client/events.ts';
 import type { CredentialSource } from '#node-agent/images/credential-providers.ts';
 import { parseReference } from '#base/oci/image-reference.ts';
 import type { Failure } from '#node-agent/pods/pod-observation.ts';
-import { registryAuths } from '#node-agent/images/registry-auth.ts';
+import {
+  credentialHash,
+  type PullCredentials,
+  type PullRecords,
+} from '#node-agent/images/pull-records.ts';
+import { secretAuths } from '#node-agent/images/registry-auth.ts';
 import {
   type AuthConfig,
   type Image,
@@ -40,6 +45,8 @@ export type ImagesOptions = {
   pullSecrets: (pod: Pod) => Promise<Secret[]>;
   /** Of the node's credential provider programs; used after the pod's own. */
   credentials?: CredentialSource | undefined;
+  /** Who may use what is there; without them everybody may. */
+  records?: PullRecords | undefined;
   /** Pulls at a time: see PARALLEL_PULLS. */
   parallelPulls?: number | undefined;
 };
@@ -49,11 +56,13 @@ export type Images = {
   present(pod: Pod, container: Container): Promise<Image | undefined>;
   /** Pulls what is missing; a failure says when to try again. Never rejects but by `signal`. */
   ensure(pod: Pod, container: Container, signal: AbortSignal): Promise<ImageResult>;
+  /** An image, by its id, has been taken off the node. */
+  removed(ref: string): Promise<void>;
 };
 
 /** Gets images onto the node by their pull policies, telling each step as an event. */
 export function createImages(options: ImagesOptions): Images {
-  const { serviceOf, clock, events, pullSecrets, credentials } = options;
+  const { serviceOf, clock, events, pullSecrets, credentials, records } = options;
   const slots = createSlots(options.parallelPulls ?? PARALLEL_PULLS);
   const failures = new Map<string, number>();
   /** Pulls under way, so that many pods of one image share one. */
@@ -66,24 +75,52 @@ export function createImages(options: ImagesOptions): Images {
   async function pull(
     service: ImageService,
     image: string,
-    auths: readonly AuthConfig[],
+    keys: readonly PullKey[],
   ): Promise<PullTime> {
     const shared = pulling.get(service) ?? new Map<string, Promise<PullTime>>();
     pulling.set(service, shared);
-    const key = `${image} ${JSON.stringify(auths)}`;
+    const key = `${image} ${JSON.stringify(keys.map(({ auth }) => auth))}`;
     let running = shared.get(key);
     if (!running) {
       const askedMs = clock.now();
       const turn = async (): Promise<PullTime> => {
         const begunMs = clock.now();
-        await pullWith(service, image, auths);
+        const by = await pullWith(service, image, keys);
         const now = clock.now();
-        return { pullMs: now - begunMs, withWaitingMs: now - askedMs };
+        return { pullMs: now - begunMs, withWaitingMs: now - askedMs, by };
       };
       running = slots.run(turn).finally(() => shared.delete(key));
       shared.set(key, running);
     }
     return running;
+  }
+
+  /** With what the pod may try, best match first: its own Secrets, then the node's programs. */
+  async function keysOf(pod: Pod, image: string): Promise<PullKey[]> {
+    const own = secretAuths(image, await pullSecrets(pod)).map(({ auth, secret }): PullKey => {
+      const { uid = '', namespace = '', name = '' } = secret.metadata;
+      const hash = credentialHash(auth);
+      const by = { kubernetesSecrets: [{ uid, namespace, name, credentialHash: hash }] };
+      return { auth, by };
+    });
+    const found = credentials ? await credentials(image, pod) : [];
+    const others = found.map(({ auth, account }): PullKey => {
+      const by = account ? { kubernetesServiceAccounts: [account] } : { nodePodsAccessible: true };
+      return { auth, by };
+    });
+    return [...own, ...others];
+  }
+
+  /** Whether an image that is there is to be pulled again, for the pod has not shown that it may. */
+  async function mustPull(pod: Pod, image: string, there: Image): Promise<boolean> {
+    if (!records || there.pinned) return false;
+    return records.mustPull(image, there.id, async () => {
+      const keys = await keysOf(pod, image);
+      return {
+        kubernetesSecrets: keys.flatMap(({ by }) => by.kubernetesSecrets ?? []),
+        kubernetesServiceAccounts: keys.flatMap(({ by }) => by.kubernetesServiceAccounts ?? []),
+      };
+    });
   }
 
   /** Says now and then that a long pull goes on, until it ends. */
@@ -132,7 +169,7 @@ export function createImages(options: ImagesOptions): Images {
     }
     if (policy !== 'Always') {
       const there = await inspect(service, image);
-      if (there) {
+      if (there && !(await mustPull(pod, image, there))) {
         tell(pod, container, alreadyPresent(image));
         return { state: 'ready', ref: there.id, image: there };
       }
@@ -144,11 +181,13 @@ export function createImages(options: ImagesOptions): Images {
     }
     const message = `Pulling image "${image}"`;
     tell(pod, container, { type: 'Normal', reason: 'Pulling', message });
-    const auths = registryAuths(image, await pullSecrets(pod));
-    if (credentials) auths.push(...(await credentials(image)));
-    const time = await whileTelling(pod, container, pull(service, image, auths));
-    const pulled = await inspect(service, image);
-    if (!pulled) throw new Error(`image "${image}" is gone after its pull`);
+    const keys = await keysOf(pod, image);
+    const { time, pulled } = await recorded(image, async () => {
+      const time = await whileTelling(pod, container, pull(service, image, keys));
+      const pulled = await inspect(service, image);
+      if (!pulled) throw new Error(`image "${image}" is gone after its pull`);
+      return { time, pulled };
+    });
     failures.delete(`${pod.metadata.uid} ${image}`);
     tell(pod, container, {
       type: 'Normal',
@@ -160,14 +199,31 @@ export function createImages(options: ImagesOptions): Images {
     return { state: 'ready', ref: pulled.id, image: pulled };
   }
 
+  async function recorded(
+    image: string,
+    work: () => Promise<{ time: PullTime; pulled: Image }>,
+  ): Promise<{ time: PullTime; pulled: Image }> {
+    if (!records) return work();
+    let done: { ref: string; by: PullCredentials } | undefined;
+    await records.begin(image);
+    try {
+      const { time, pulled } = await work();
+      done = { ref: pulled.id, by: time.by };
+      return { time, pulled };
+    } finally {
+      await records.end(image, done);
+    }
+  }
+
   return {
     async present(pod, container) {
       if (pullPolicy(container) === 'Always') return undefined;
       const image = await serviceOf(pod).imageStatus(container.image ?? '');
-      if (!image) return undefined;
+      if (!image || (await mustPull(pod, container.image ?? '', image))) return undefined;
       tell(pod, container, alreadyPresent(container.image ?? ''));
       return image;
     },
+    removed: async (ref) => records?.forget(ref),
     async ensure(pod, container, signal) {
       const image = container.image ?? '';
       try {
@@ -205,7 +261,10 @@ async function inspect(service: ImageService, image: string): Promise<Image | nu
 }
 
 /** `withWaitingMs` counts from when the pull was asked for, before its turn came. */
-type PullTime = { pullMs: number; withWaitingMs: number };
+type PullTime = { pullMs: number; withWaitingMs: number; by: PullCredentials };
+
+/** Credentials to pull with, and what their success says of who may use the image. */
+type PullKey = { auth: AuthConfig; by: PullCredentials };
 
 const alreadyPresent = (image: string) => ({
   type: 'Normal' as const,
@@ -228,16 +287,18 @@ function isReference(image: string): boolean {
   }
 }
 
-/** Tries each credential, and none when there are none. */
+/** Tries each credential, and none when there are none; returns by which it went. */
 async function pullWith(
   service: ImageService,
   image: string,
-  auths: readonly AuthConfig[],
-): Promise<string> {
+  keys: readonly PullKey[],
+): Promise<PullCredentials> {
   let last: unknown;
-  for (const auth of auths.length > 0 ? auths : [undefined]) {
+  const nobody = { auth: undefined, by: { nodePodsAccessible: true } };
+  for (const { auth, by } of keys.length > 0 ? keys : [nobody]) {
     try {
-      return await service.pullImage(image, auth);
+      await service.pullImage(image, auth);
+      return by;
     } catch (error) {
       last = error;
     }

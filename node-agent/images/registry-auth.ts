@@ -20,9 +20,16 @@ export function registryOf(image: string): string {
  * Credentials for an image in pull Secrets, best match first. Keys are hosts or URLs, with a path and
  * `*` for parts of the host. Source: Kubernetes documentation, "Interpretation of config.json".
  */
-export function registryAuths(image: string, secrets: readonly Secret[]): AuthConfig[] {
+export const registryAuths = (image: string, secrets: readonly Secret[]): AuthConfig[] =>
+  secretAuths(image, secrets).map(({ auth }) => auth);
+
+/** The same, with the Secret that each is in. */
+export function secretAuths(
+  image: string,
+  secrets: readonly Secret[],
+): { auth: AuthConfig; secret: Secret }[] {
   const registry = registryOf(image);
-  const found: { length: number; auth: AuthConfig }[] = [];
+  const found: { length: number; auth: AuthConfig; secret: Secret }[] = [];
   for (const secret of secrets) {
     for (const [key, entry] of Object.entries(entriesOf(secret))) {
       const place = key
@@ -31,10 +38,10 @@ export function registryAuths(image: string, secrets: readonly Secret[]): AuthCo
         .replace(/\/$/, '')
         .replace(/^index\.docker\.io/, 'docker.io');
       if (matchesImage(place, image))
-        found.push({ length: place.length, auth: authOf(entry, registry) });
+        found.push({ length: place.length, auth: authOf(entry, registry), secret });
     }
   }
-  return found.sort((a, b) => b.length - a.length).map(({ auth }) => auth);
+  return found.sort((a, b) => b.length - a.length);
 }
 
 function entriesOf(secret: Secret): Record<string, DockerEntry> {

@@ -64,7 +64,7 @@ const services: VolumeServices = {
 function noImages(paths: PodPaths): ImageVolumes {
   const none = () => Promise.reject(new Error('no images here'));
   const { signal } = new AbortController();
-  const images = { present: none, ensure: none };
+  const images = { present: none, ensure: none, removed: none };
   return new ImageVolumes({ snapshots: undefined, images, paths, clock: systemClock, signal });
 }
 

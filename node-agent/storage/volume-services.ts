@@ -2,17 +2,23 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Clock } from '#base/clock.ts';
 import { errorText, type Log } from '#base/log.ts';
-import type { Pod, Secret } from '#api/types.ts';
+import { isStatusError } from '#api/status.ts';
+import type { Pod, Secret, ServiceAccount } from '#api/types.ts';
 import type { Api } from '#client/api.ts';
 import type { EventRecorder } from '#client/events.ts';
 import type { Informers } from '#client/informer-factory.ts';
-import { persistentVolumeClaims } from '#client/resources.ts';
-import type { CredentialSource } from '#node-agent/images/credential-providers.ts';
+import { persistentVolumeClaims, serviceAccounts } from '#client/resources.ts';
+import { credentialSource, type ProviderFlags } from '#node-agent/images/credential-providers.ts';
 import { createCsi, type Csi } from '#node-agent/csi/csi-drivers.ts';
 import { grownClaim } from '#node-agent/csi/csi-growth.ts';
 import { pluginsDir } from '#node-agent/csi/csi-paths.ts';
 import { ImageVolumes } from '#node-agent/storage/image-volumes.ts';
 import { createImages, type Images } from '#node-agent/images/images.ts';
+import {
+  DEFAULT_VERIFICATION,
+  PullRecords,
+  type PullVerification,
+} from '#node-agent/images/pull-records.ts';
 import { LocalVolumes } from '#node-agent/storage/local-volumes.ts';
 import { makeShared, mountTmpfs } from '#node-agent/storage/mounts.ts';
 import type { NodeServices } from '#node-agent/node/node-services.ts';
@@ -37,8 +43,9 @@ export type VolumeServicesOptions = {
   /** Images of the runtime that runs the pod, and of the one that shows them as volumes. */
   imagesOf: (pod: Pod) => ImageService;
   volumeImages: ImageService;
-  /** Of the node's credential provider programs, and pulls at a time. */
-  credentials?: CredentialSource | undefined;
+  /** The node's credential provider programs, and pulls at a time. */
+  credentialProviders?: ProviderFlags | undefined;
+  imagePullVerification?: PullVerification | undefined;
   parallelPulls?: number | undefined;
   /** Undefined where the runtime does not show its images. */
   snapshots: ImageSnapshots | undefined;
@@ -69,10 +76,21 @@ export async function makeVolumeServices(
     objects: () => objects,
     tokens,
   });
+  const verification = options.imagePullVerification ?? DEFAULT_VERIFICATION;
+  const records = new PullRecords({ dir: join(rootDir, PULL_RECORDS), verification, clock, log });
+  await options.volumeImages
+    .listImages()
+    .then((there) => records.recover(there))
+    .catch((error: unknown) => log.warn('cannot list images', { error: errorText(error) }));
   const shared = {
     clock,
     events,
-    credentials: options.credentials,
+    records,
+    credentials: credentialSource(options.credentialProviders, {
+      clock,
+      log,
+      accounts: { tokens, account: (namespace, name) => accountOf(api, namespace, name) },
+    }),
     parallelPulls: options.parallelPulls,
     pullSecrets: async (pod: Pod) => {
       const namespace = pod.metadata.namespace ?? '';
@@ -116,6 +134,22 @@ export async function makeVolumeServices(
       },
     },
   };
+}
+
+/** Source: the kubelet's directory. */
+const PULL_RECORDS = 'image_manager';
+
+async function accountOf(
+  api: Api,
+  namespace: string,
+  name: string,
+): Promise<ServiceAccount | undefined> {
+  try {
+    return await api.get(serviceAccounts, { namespace, name });
+  } catch (error) {
+    if (isStatusError(error, 'NotFound')) return undefined;
+    throw error;
+  }
 }
 
 const GROWN = {
