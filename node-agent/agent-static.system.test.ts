@@ -86,3 +86,23 @@ run('a static pod takes the place of the least important one when the node is fu
   const events = (body as unknown as { items: { reason: string; involvedObject: object }[] }).items;
   assert.equal(events.filter((event) => event.reason === 'Preempting').length, 1);
 });
+
+run('a preemption that has begun goes on when the agent is started anew', async () => {
+  rmSync(file, { force: true });
+  await gone(POD);
+  await cluster.remove('cheap');
+  await create('late', { terminationGracePeriodSeconds: 8, containers: [sh(FOREVER)] });
+  await until('late', isReady);
+  write('critical');
+  type Events = { items: { reason: string; involvedObject: { name: string } }[] };
+  await cluster.get<Events>('/api/v1/namespaces/default/events', ({ items }) =>
+    items.some(
+      ({ reason, involvedObject }) => reason === 'Preempting' && involvedObject.name === 'late',
+    ),
+  );
+  // Nobody needs the room any more: what has been decided and said is done all the same.
+  await cluster.node.restart(async () => rmSync(file));
+  const { status } = await until('late', failed);
+  assert.equal(status?.reason, 'Preempting');
+  assert.ok(isReady(await until('dear', () => true)));
+});

@@ -73,6 +73,7 @@ import { createAccess } from '#node-agent/server/server-access.ts';
 import { createSlots } from '#node-agent/pods/slots.ts';
 import { isStatic, StaticPods } from '#node-agent/pods/static-pods.ts';
 import { makeVolumeServices } from '#node-agent/storage/volume-services.ts';
+import { StopOrders } from '#node-agent/pods/stop-orders.ts';
 import { createStatusWriter } from '#node-agent/pods/status-writer.ts';
 
 /** Sandboxes made at a time; more only makes each of them slower. */
@@ -420,6 +421,7 @@ async function makeServices(
       host: hostDns,
     }),
     paths,
+    stopOrders: new StopOrders(join(rootDir, 'stop-orders'), log),
     clock,
     log,
     events,

@@ -9,6 +9,7 @@ import type { DevicePlugins } from '#node-agent/devices/device-plugins.ts';
 import type { DnsFacts } from '#node-agent/containers/dns-config.ts';
 import type { RunHandler } from '#node-agent/containers/handlers.ts';
 import type { Images } from '#node-agent/images/images.ts';
+import type { StopOrders } from '#node-agent/pods/stop-orders.ts';
 import type { PodPaths } from '#node-agent/pods/pod-files.ts';
 import type { ResizePending } from '#node-agent/pods/pod-resize.ts';
 import type { PodRuntimes } from '#node-agent/pods/pod-runtimes.ts';
@@ -30,6 +31,8 @@ export type NodeServices = {
   clusterDomain: string;
   dns: () => DnsFacts;
   paths: PodPaths;
+  /** Pods that the node itself has begun to end. */
+  stopOrders: StopOrders;
   clock: Clock;
   log: Log;
   events: EventRecorder;

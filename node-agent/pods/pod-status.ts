@@ -18,6 +18,7 @@ import {
 import { stopOf } from '#node-agent/pods/pod-outcome.ts';
 import { mayRestartAll, outdatedIn, outdatedRunning } from '#node-agent/pods/restart-all.ts';
 import { PREEMPTING } from '#node-agent/pods/pod-preemption.ts';
+import { TERMINATION_BY_NODE } from '#node-agent/pods/stop-orders.ts';
 import { unsizedContainers } from '#node-agent/pods/pod-resize.ts';
 
 export type Phase = 'Pending' | 'Running' | 'Succeeded' | 'Failed';
@@ -213,7 +214,7 @@ function conditions(
   const order = o.order;
   const disrupted = order?.cause === 'failed' && !isRefusal(o) && disruption(order);
   if (disrupted) {
-    const why = { reason: 'TerminationByKubelet', message: disrupted };
+    const why = { reason: TERMINATION_BY_NODE, message: disrupted };
     verdicts.push(['DisruptionTarget', { status: 'True', ...why }]);
   }
   return verdicts.map(([type, verdict]) => condition(o, type, verdict));

@@ -89,7 +89,7 @@ export class PodWorker {
     this.#services = services;
     this.#signal = signal;
     const now = services.clock.now();
-    this.#order = orderOf(pod, undefined, now);
+    this.#order = orderOf(pod, services.stopOrders.of(pod), now);
     if (refusal && !this.#order) {
       const { reason, message } = refusal;
       const text = `Pod was rejected: ${message}`;
@@ -164,13 +164,18 @@ export class PodWorker {
 
   /** Evicted or preempted by the node. */
   fail(reason: string, message: string, graceSeconds = 0): void {
-    this.#order ??= {
-      cause: 'failed',
-      sinceMs: this.#services.clock.now(),
-      graceSeconds,
-      reason,
-      message,
-    };
+    if (!this.#order) {
+      const { clock, stopOrders } = this.#services;
+      const order = {
+        cause: 'failed',
+        sinceMs: clock.now(),
+        graceSeconds,
+        reason,
+        message,
+      } as const;
+      stopOrders.note(this.#pod, order);
+      this.#order = order;
+    }
     this.wake();
   }
 

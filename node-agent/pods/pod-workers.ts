@@ -42,7 +42,10 @@ export class PodWorkers {
 
   /** Takes up all pods, oldest first, and follows the informer from then on. */
   start(): void {
-    this.#options.informer.onChange((change) => {
+    const { informer, services } = this.#options;
+    const known = new Set(informer.list().map(({ metadata }) => metadata.uid));
+    services.stopOrders.prune((uid) => known.has(uid));
+    informer.onChange((change) => {
       if (isMirror(change.object)) return; // what it shows runs from a manifest of this node
       if (change.type === 'deleted') this.#removed(change.object);
       else this.#changed(change.object);
@@ -141,7 +144,10 @@ export class PodWorkers {
       )
       .finally(() => {
         this.#workers.delete(uid);
-        if (worker.ended) this.#over.add(uid);
+        if (worker.ended) {
+          this.#over.add(uid);
+          services.stopOrders.forget(uid);
+        }
         this.#resourcesFreed(uid);
       });
   }
