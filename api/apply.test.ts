@@ -71,6 +71,13 @@ test('a creation owns what was written, not names', () => {
   ]);
 });
 
+test('fields are written in one order, whatever order the object has', () => {
+  const text = (data: Record<string, string>): string =>
+    JSON.stringify(owners(write('', 'ConfigMap', config(data)))[0]?.fieldsV1);
+  assert.equal(text({ b: '1', a: '2' }), '{"f:data":{".":{},"f:a":{},"f:b":{}}}');
+  assert.equal(text({ b: '1', a: '2' }), text({ a: '2', b: '1' }));
+});
+
 test('list items are named by their keys, atomic places are one, status is not the writer’s', () => {
   const object = write('apps', 'Deployment', {
     metadata: { name: 'd' },

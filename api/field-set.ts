@@ -109,6 +109,26 @@ export function equalFields(a: MaybeFields, b: MaybeFields): boolean {
   return members === 0;
 }
 
+/**
+ * The same set with its members in the order in which upstream writes them. Clients that keep the
+ * bytes of a set compare them.
+ */
+export function inOrder(set: FieldSet): FieldSet {
+  if (isInOrder(set)) return set;
+  const sorted: Growing = {};
+  for (const element of Object.keys(set).sort()) sorted[element] = inOrder(set[element] ?? LEAF);
+  return sorted;
+}
+
+function isInOrder(set: FieldSet): boolean {
+  let before = '';
+  for (const element in set) {
+    if (element < before || !isInOrder(set[element] ?? LEAF)) return false;
+    before = element;
+  }
+  return true;
+}
+
 /** Paths as upstream prints them: `.spec.ports[port=80,protocol="TCP"].targetPort`, sorted. */
 export function pathsOf(set: MaybeFields): string[] {
   const paths: string[] = [];

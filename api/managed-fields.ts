@@ -1,4 +1,4 @@
-import { LEAF, difference, recursiveDifference, union } from '#api/field-set.ts';
+import { LEAF, difference, inOrder, recursiveDifference, union } from '#api/field-set.ts';
 import type { FieldSet, MaybeFields } from '#api/field-set.ts';
 import { isPlainObject } from '#api/json.ts';
 
@@ -67,7 +67,7 @@ export function writeOwners(owners: readonly Owner[]): ManagedFieldsEntry[] {
     apiVersion: owner.apiVersion,
     ...(owner.time === undefined ? {} : { time: owner.time }),
     fieldsType: 'FieldsV1',
-    fieldsV1: owner.fields,
+    fieldsV1: inOrder(owner.fields),
     ...(owner.subresource === '' ? {} : { subresource: owner.subresource }),
   }));
 }
