@@ -48,6 +48,8 @@ export type NodeServices = {
     /** Tells the pod's worker of changes of what the pod refers to, until `forget`. */
     follow(pod: Pod): void;
     forget(uid: string): void;
+    /** Ends what is followed for no pod any more; to be called now and then. */
+    sweep(): void;
   };
   /** Undefined where the host lets nobody make groups. */
   cgroups: Cgroups | undefined;

@@ -109,6 +109,7 @@ export class PodWorkers {
     while (!signal.aborted) {
       await services.clock.sleep(REFRESH_TICK_MS, { signal }).catch(() => undefined);
       for (const uid of last.keys()) if (!this.#workers.has(uid)) last.delete(uid);
+      services.volumes.sweep();
       for (const [uid, worker] of this.#workers) {
         if (signal.aborted) return;
         const now = services.clock.now();

@@ -162,18 +162,18 @@ test('a watch ends some time after its last pod, and at once for what never chan
   assert.equal(await w.read('fixed'), 'for ever');
   w.objects.forget('p1');
   await w.clock.advance(120_000);
-  w.objects.forget('none');
+  w.objects.sweep();
   assert.deepEqual(w.watching, ['metadata.name=a'], 'p2 still uses it');
   w.objects.forget('p2');
   assert.deepEqual(w.watching, ['metadata.name=a'], 'the next pod may want it');
-  await w.clock.advance(59_000);
+  await w.clock.advance(14_000);
   w.objects.follow(withMaps('p3', 'a'));
   w.objects.forget('p3');
-  await w.clock.advance(59_000);
-  w.objects.forget('none');
+  await w.clock.advance(14_000);
+  w.objects.sweep();
   assert.deepEqual(w.watching, ['metadata.name=a']);
   await w.clock.advance(2_000);
-  w.objects.forget('none');
+  w.objects.sweep();
   assert.deepEqual(w.watching, []);
 });
 

@@ -15,8 +15,11 @@ import { configMaps, secrets } from '#client/resources.ts';
 import { pullSecretNames } from '#node-agent/pods/referenced-objects.ts';
 import type { ReferencedObjects } from '#node-agent/storage/volume-type.ts';
 
-/** A watch nobody needs stays this long: the next pod often asks for the same. */
-const LINGER_MS = 60_000;
+/**
+ * A watch nobody needs stays this long: the next pod often asks for the same. Not longer, because
+ * the API server lets a node read what its pods refer to, and refuses the watch without a pod.
+ */
+const LINGER_MS = 15_000;
 /** Version of an object that is not there. */
 const MISSING = '';
 
@@ -132,7 +135,7 @@ export class WatchedObjects implements ReferencedObjects {
   forget(uid: string): void {
     for (const key of this.#byPod.get(uid) ?? []) this.#leave(key, uid);
     this.#byPod.delete(uid);
-    this.#sweep();
+    this.sweep();
   }
 
   #leave(key: string, uid: string): void {
@@ -141,8 +144,8 @@ export class WatchedObjects implements ReferencedObjects {
     entry.unusedSinceMs = this.#options.clock.now();
   }
 
-  /** Ends watches that have been of no use for a while. */
-  #sweep(): void {
+  /** Ends watches that have been of no use for a while. To be called now and then. */
+  sweep(): void {
     const now = this.#options.clock.now();
     for (const [key, entry] of this.#entries) {
       if (entry.unusedSinceMs === undefined || now - entry.unusedSinceMs < LINGER_MS) continue;

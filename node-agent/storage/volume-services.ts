@@ -132,6 +132,7 @@ export async function makeVolumeServices(
         tokens.forget(uid);
         objects.forget(uid);
       },
+      sweep: () => objects.sweep(),
     },
   };
 }
