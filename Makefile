@@ -9,7 +9,7 @@ export NODE_COMPILE_CACHE := $(CURDIR)/node_modules/.cache/node-compile
 TESTS := $(NODE) e2e/run-tests.ts
 FAST := git ls-files -co --exclude-standard '*.test.ts' ':!:*.system.test.ts'
 SYSTEM := git ls-files -co --exclude-standard '*.system.test.ts'
-BENCH := store apiserver apiserver-scale scheduler hollow-cluster service-rules pod-start microvm microvm-pods full-node cluster
+BENCH := store apiserver apiserver-scale scheduler hollow-cluster service-rules pod-start microvm microvm-pods microvm-cluster full-node cluster
 E2E := git ls-files -co --exclude-standard '*.e2e.ts'
 
 .PHONY: help setup up down clean demo demo-load test check bench format

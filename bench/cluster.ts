@@ -9,12 +9,12 @@ import { createApi } from '#client/http-api.ts';
 import { httpsTransport } from '#client/https-transport.ts';
 import { loadKubeconfig } from '#client/kubeconfig.ts';
 import { pods } from '#client/resources.ts';
-import type { Api } from '#client/api.ts';
 import type { Pod } from '#api/types.ts';
 import { containerdPaths } from '#node-agent/runtime/containerd-daemon.ts';
 import { connectContainerd } from '#node-agent/runtime/containerd.ts';
 import { startBarePod } from '#bench/bare-pod.ts';
 import { cannotRun, layOutCluster, type TestCluster } from '#e2e/cluster.ts';
+import { podTime } from '#bench/pod-time.ts';
 import { figure, median, printTable, quantile } from '#bench/machine.ts';
 import { buildDemoImages } from '#manifests/demo/build-images.ts';
 
@@ -34,23 +34,6 @@ const podOf = (name: string): Pod => ({
     containers: [{ name: 'main', image: IMAGE, command: COMMAND }],
   },
 });
-
-/** Milliseconds from the POST until a watch shows the pod Running. */
-async function podTime(api: Api, name: string): Promise<number> {
-  const begun = performance.now();
-  const created = await api.create(pods, podOf(name));
-  for await (const batch of api.watch(pods, {
-    namespace: 'default',
-    fieldSelector: `metadata.name=${name}`,
-    resourceVersion: created.metadata.resourceVersion ?? '',
-  })) {
-    for (const event of batch) {
-      if (event.type === 'BOOKMARK') continue;
-      if (event.object.status?.phase === 'Running') return performance.now() - begun;
-    }
-  }
-  throw new Error(`pod ${name} did not come to run`);
-}
 
 /** The same calls that a pod needs, straight to this cluster's containerd. */
 async function rawTimes(cluster: TestCluster): Promise<number[]> {
@@ -89,13 +72,13 @@ async function measure(cluster: TestCluster): Promise<string[][]> {
   const transport = httpsTransport(loadKubeconfig(cluster.kubeconfig));
   const api = createApi(transport, { userAgent: 'gantry-bench' });
   try {
-    await podTime(api, 'first');
+    await podTime(api, podOf('first'));
     const firstMs = performance.now() - begun;
     const single: number[] = [];
-    for (let i = 0; i < ROUNDS; i++) single.push(await podTime(api, `one-${i}`));
+    for (let i = 0; i < ROUNDS; i++) single.push(await podTime(api, podOf(`one-${i}`)));
     const raw = await rawTimes(cluster);
     const many = await Promise.all(
-      Array.from({ length: AT_ONCE }, (_, i) => podTime(api, `many-${i}`)),
+      Array.from({ length: AT_ONCE }, (_, i) => podTime(api, podOf(`many-${i}`))),
     );
     await api.deleteCollection(pods, { namespace: 'default' });
     await new Promise((resolve) => setTimeout(resolve, 5_000));

@@ -1,5 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { systemClock } from '#base/clock.ts';
+import { silentLog } from '#base/log.ts';
+import { eventually } from '#base/testing.ts';
 import type { RuntimeClient } from '#node-agent/runtime/containerd.ts';
 import {
   missingForTestMicrovms,
@@ -15,9 +18,20 @@ import { figure, median, printTable, quantile } from '#bench/machine.ts';
  */
 const ROUNDS = Number(process.argv[2] ?? 8);
 const AT_ONCE = 10;
-const script = 'trap "exit 0" TERM; while :; do sleep 1; done';
+/** After that long without work a VM has given back what only its start needed. */
+const CALM_MS = 20_000;
+/** What the runtime logs. */
+const WAITS = 'a microVM waits for a pod';
+const script = 'trap "exit 0" TERM; sleep 100000 & wait';
 
-type Figures = { one: number[]; many: number[]; manyAll: number; exec: number[]; pssMib: number };
+type Figures = {
+  one: number[];
+  many: number[];
+  manyAll: number;
+  exec: number[];
+  startedMib: number;
+  calmMib: number;
+};
 
 async function measure(
   runtime: RuntimeClient,
@@ -25,14 +39,7 @@ async function measure(
   processes: () => number[],
 ): Promise<Figures> {
   await runtime.pullImage(TEST_IMAGE, undefined);
-  const pod = (name: string) =>
-    startBarePod(runtime, {
-      name,
-      image: TEST_IMAGE,
-      command: ['sh', '-c', script],
-      logDir: join(dir, 'bare'),
-      keep: true,
-    });
+  const pod = (name: string): Promise<number> => startPod(runtime, dir, name);
   const clear = async (): Promise<void> => {
     const all = await runtime.listPodSandboxes();
     await Promise.all(
@@ -58,9 +65,11 @@ async function measure(
   const begun = performance.now();
   const many = await Promise.all(Array.from({ length: AT_ONCE }, (_, i) => pod(`many-${i}`)));
   const manyAll = performance.now() - begun;
-  const memory = (pssMib(processes()) - before) / AT_ONCE;
+  const startedMib = (pssMib(processes()) - before) / AT_ONCE;
+  await systemClock.sleep(CALM_MS);
+  const calmMib = (pssMib(processes()) - before) / AT_ONCE;
   await clear();
-  return { one, many, manyAll, exec, pssMib: memory };
+  return { one, many, manyAll, exec, startedMib, calmMib };
 }
 
 /** Shared pages are counted by share, so that the sum is what the pods really cost. */
@@ -91,6 +100,35 @@ function processesWith(text: string): number[] {
     });
 }
 
+/** Starts that find a VM waiting: every round begins when one does. */
+async function measureWaiting(): Promise<number[]> {
+  let waiting = 0;
+  const debug = (message: string): void => void (message === WAITS && waiting++);
+  const runtime = await startTestMicrovmRuntime({
+    log: { ...silentLog, debug, child: () => ({ ...silentLog, debug }) },
+    warmPoolSize: 1,
+    headroom: () => ({ idleShare: 1, freeMib: 100_000 }),
+  });
+  try {
+    await runtime.client.pullImage(TEST_IMAGE, undefined);
+    await startPod(runtime.client, runtime.dir, 'warm');
+    const times: number[] = [];
+    while (times.length < ROUNDS) {
+      await eventually('a VM waits', async () => waiting > times.length);
+      times.push(await startPod(runtime.client, runtime.dir, `waited-${times.length}`));
+    }
+    return times;
+  } finally {
+    await runtime.close();
+  }
+}
+
+const startPod = (runtime: RuntimeClient, dir: string, name: string): Promise<number> =>
+  startBarePod(runtime, {
+    ...{ name, image: TEST_IMAGE, command: ['sh', '-c', script] },
+    ...{ logDir: join(dir, 'bare'), keep: true },
+  });
+
 const missing = missingForTestRuntime() ?? missingForTestMicrovms();
 if (missing !== undefined) {
   console.error(`cannot measure: ${missing}`);
@@ -109,11 +147,13 @@ if (missing !== undefined) {
   let rssMib: number;
   const { kind, reason } = runtime.vmm.accelerator;
   try {
-    microvms = await measure(runtime.client, runtime.dir, () => processesWith('qemu-system'));
+    const pids = (): number[] => [...runtime.vms.values()].map(({ pid }) => pid);
+    microvms = await measure(runtime.client, runtime.dir, pids);
     rssMib = process.memoryUsage.rss() / 1024 / 1024;
   } finally {
     await runtime.close();
   }
+  const waited = await measureWaiting();
   const row = (what: string, pick: (figures: Figures) => string): string[] => [
     what,
     pick(containers),
@@ -127,10 +167,12 @@ if (missing !== undefined) {
     [
       row('sandbox, create, start: p50', ({ one }) => `${figure(median(one))} ms`),
       row('sandbox, create, start: p90', ({ one }) => ms(one, 0.9)),
+      ['the same with a VM that waited: p50', '', `${figure(median(waited))} ms`],
       row(`${AT_ONCE} at once: p50`, ({ many }) => ms(many, 0.5)),
       row(`${AT_ONCE} at once: all`, ({ manyAll }) => `${figure(manyAll)} ms`),
       row('exec: p50', ({ exec }) => `${figure(median(exec))} ms`),
-      row('memory of an idle pod (PSS), MiB', ({ pssMib: mib }) => figure(mib)),
+      row('memory of a pod that has just started (PSS), MiB', (all) => figure(all.startedMib)),
+      row(`memory of a pod, ${CALM_MS / 1000} s idle (PSS), MiB`, (all) => figure(all.calmMib)),
     ],
   );
   console.log(`The runtime's process (with the bench in it): ${figure(rssMib)} MiB.`);

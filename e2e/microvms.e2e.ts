@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,6 +13,7 @@ import { missingForMicrovms } from '#node-agent/runtime/microvm/host.ts';
 import { microvmOptions } from '#node-agent/runtimes.ts';
 import { cannotRun, freePort, layOutCluster, type TestCluster } from '#e2e/cluster.ts';
 import { eventually } from '#base/testing.ts';
+import { end } from '#e2e/processes.ts';
 import { BUSYBOX, webManifest } from '#e2e/workloads.ts';
 
 const missing = missingForMicrovms();
@@ -105,15 +106,19 @@ describe('pods in microVMs', { skip, concurrency: false }, () => {
     await kubectl(`cp ${join(dir, 'page')} vm:/scratch/page`);
     assert.match(await kubectl('exec vm -- cat /scratch/page'), /^kernel /);
     const port = await freePort();
-    const forward = cluster.kubectl(`port-forward pod/vm ${port}:8080`, {
-      mayFail: true,
-      timeoutMs: 8_000,
-    });
-    const page = await eventually('the forwarded port answers', async () =>
-      (await fetch(`http://127.0.0.1:${port}/`)).text(),
+    const forward = spawn(
+      'kubectl',
+      ['--kubeconfig', cluster.kubeconfig, 'port-forward', 'pod/vm', `${port}:8080`],
+      { stdio: 'ignore' },
     );
-    assert.match(page, /^kernel /);
-    await forward.catch(() => undefined); // ended by its time limit
+    try {
+      const page = await eventually('the forwarded port answers', async () =>
+        (await fetch(`http://127.0.0.1:${port}/`)).text(),
+      );
+      assert.match(page, /^kernel /);
+    } finally {
+      await end(forward, 'SIGTERM');
+    }
   });
 
   test('Service and DNS, from the pod and to it', async () => {

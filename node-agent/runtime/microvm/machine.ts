@@ -25,7 +25,7 @@ export type Disk = { path: string; readonly: boolean };
 export type Vm = {
   readonly spec: VmSpec;
   readonly pid: number;
-  readonly startedBy: 'template' | 'cold boot';
+  readonly startedBy: 'pool' | 'template' | 'cold boot';
   readonly guest: Guest;
   /** Adds a block device; resolves to the LUN by which the guest finds it. */
   addDisk(disk: Disk): Promise<number>;
@@ -52,6 +52,8 @@ export type Vmm = {
   start(spec: VmSpec, options: StartOptions): Promise<Vm>;
   /** Every VM of an earlier life of the runtime that still runs. */
   findAll(): Promise<Vm[]>;
+  /** Ends what belongs to no pod; VMs of pods run on. */
+  close(): Promise<void>;
 };
 
 export type GuestNetwork = {

@@ -17,6 +17,7 @@ type Flags = {
   certsDir?: string;
   cniConfDir: string;
   cniBinDir?: string;
+  warmPoolSize: string;
   prepare?: boolean;
   v: string;
 };
@@ -33,6 +34,7 @@ export async function main(args: readonly string[]): Promise<void> {
     .option('--cni-conf-dir <dir>', 'CNI configuration of pods', '/etc/cni/net.d')
     .option('--cni-bin-dir <dir>', 'CNI plugins')
     .option('--build <id>', 'whose code this is, for whoever looks after it')
+    .option('--warm-pool-size <n>', 'VMs that wait for pods, made when the machine is idle', '2')
     .option('--prepare', 'build the guest and end')
     .option('-v, --v <level>', 'verbosity: 0 or 4', '0');
   command.parse(args, { from: 'user' });
@@ -62,6 +64,7 @@ export async function main(args: readonly string[]): Promise<void> {
           openQemu({
             stateDir: flags.stateDir,
             cacheDir,
+            warmPoolSize: poolSize(flags.warmPoolSize),
             log: log.child('vmm'),
             signal: stop.signal,
           }),
@@ -76,6 +79,15 @@ export async function main(args: readonly string[]): Promise<void> {
     log.error('the microVM runtime ended', { error: errorText(error) });
     process.exit(1);
   }
+}
+
+/** Memory is what a waiting VM costs; more than a few would cost the pods theirs. */
+const MAX_POOL_SIZE = 16;
+
+function poolSize(text: string): number {
+  const size = Number(text);
+  if (Number.isInteger(size) && size >= 0 && size <= MAX_POOL_SIZE) return size;
+  throw new Error(`--warm-pool-size ${text}: give a whole number from 0 to ${MAX_POOL_SIZE}`);
 }
 
 /**

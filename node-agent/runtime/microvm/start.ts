@@ -58,6 +58,9 @@ export async function start(
     signal,
   });
   log.info('serving CRI', { socket });
-  const done = untilAborted(signal).then(() => server.close());
+  const done = untilAborted(signal).then(async () => {
+    await server.close();
+    await vmm.close();
+  });
   return { done, vmm };
 }

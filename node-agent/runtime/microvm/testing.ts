@@ -12,7 +12,7 @@ import { addTestImage, writeCniConf } from '#node-agent/testing.ts';
 import { missingForMicrovms } from './host.ts';
 import type { Vm, Vmm } from './machine.ts';
 import { start } from './start.ts';
-import { openQemu } from './vmm/qemu.ts';
+import { openQemu, type QemuConfig } from './vmm/qemu.ts';
 
 /** Why tests with real microVMs cannot run here; undefined when they can. */
 export function missingForTestMicrovms(): string | undefined {
@@ -36,7 +36,10 @@ export type TestMicrovmRuntime = {
 };
 
 /** Starts the runtime in this process, with images and a network of its own; `close` leaves nothing. */
-export async function startTestMicrovmRuntime(log: Log = silentLog): Promise<TestMicrovmRuntime> {
+export async function startTestMicrovmRuntime(
+  options: { log?: Log } & Pick<QemuConfig, 'warmPoolSize' | 'headroom'> = {},
+): Promise<TestMicrovmRuntime> {
+  const { log = silentLog, ...pool } = options;
   const dir = mkdtempSync('/tmp/G-mvm-');
   const stop = new AbortController();
   const bridge = `gv${dir
@@ -73,6 +76,7 @@ export async function startTestMicrovmRuntime(log: Log = silentLog): Promise<Tes
         openVmm: async () =>
           noting(
             await openQemu({
+              ...pool,
               stateDir: join(dir, 'vms'),
               cacheDir: join(dir, 'guest'),
               log,

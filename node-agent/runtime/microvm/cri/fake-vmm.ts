@@ -48,6 +48,7 @@ export function fakeVmm(program: FakeProgram): FakeVmm {
       return Promise.resolve(vm);
     },
     findAll: () => Promise.resolve([...vms.values()]),
+    close: () => Promise.resolve(),
   };
   return vmm;
 }

@@ -36,7 +36,11 @@ export type QemuVmOptions = {
   signal: AbortSignal;
 };
 
-export type QemuVm = Vm & { readonly connection: GuestConnection };
+export type QemuVm = Vm & {
+  readonly connection: GuestConnection;
+  /** Resolves when nothing holds the VM any more: it has ended, or was let go of. */
+  readonly left: Promise<void>;
+};
 
 /** A VM as the runtime sees it, on a QEMU that runs. */
 export function createQemuVm(options: QemuVmOptions): QemuVm {
@@ -62,12 +66,16 @@ export function createQemuVm(options: QemuVmOptions): QemuVm {
   });
 
   const resting = new AbortController();
-  const letGo = (): void => {
+  const left = Promise.withResolvers<void>();
+  const letGo = async (): Promise<void> => {
     resting.abort();
+    await tending; // it may hold the guest still for a moment
     connection.detach();
     process.release();
+    left.resolve();
   };
-  options.signal.addEventListener('abort', letGo, { once: true });
+  const onAbort = (): void => void letGo();
+  options.signal.addEventListener('abort', onAbort, { once: true });
   const { emulatedBy: jail } = options;
   const tending =
     jail === undefined
@@ -78,7 +86,8 @@ export function createQemuVm(options: QemuVmOptions): QemuVm {
         });
 
   const ended = process.ended.then(async (end) => {
-    options.signal.removeEventListener('abort', letGo);
+    options.signal.removeEventListener('abort', onAbort);
+    left.resolve();
     gone.abort(new Error(end.reason));
     resting.abort();
     await connection.done;
@@ -171,6 +180,7 @@ export function createQemuVm(options: QemuVmOptions): QemuVm {
     pid: process.pid,
     startedBy,
     connection,
+    left: left.promise,
     guest: connectGuest(connection),
     addDisk: (disk) => inTurn(() => addDisk(disk)),
     removeDisk: (lun) => inTurn(() => removeDisk(lun)),

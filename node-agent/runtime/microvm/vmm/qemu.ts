@@ -13,6 +13,7 @@ import { basename, delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
 import { type Clock, systemClock } from '#base/clock.ts';
 import { errorText, type Log } from '#base/log.ts';
+import { orAborted } from '#base/running.ts';
 import { listProcesses, signalProcess } from '../../containerd-processes.ts';
 import { RuntimeError } from '../../service.ts';
 import { buildGuest, type GuestFiles, KERNEL_PACKAGE_DIR } from '../guest/build.ts';
@@ -21,6 +22,7 @@ import { findKernelPackage } from '../guest/kernel.ts';
 import type { StartOptions, Vm, Vmm, VmSpec } from '../machine.ts';
 import { chooseAccelerator } from './accelerator.ts';
 import { giveJailed, measureTscKhz, startJailed } from './jail.ts';
+import { type Headroom, hostHeadroom, openPool, type WaitingVm } from './pool.ts';
 import { JAILED, qemuArguments, type QemuCommand, templateMemoryMib } from './qemu-command.ts';
 import {
   holdQemu,
@@ -32,15 +34,17 @@ import {
   untilGone,
   withQemuLog,
 } from './qemu-process.ts';
-import { createQemuVm, type QemuVm } from './qemu-vm.ts';
+import { createQemuVm, type QemuVm, type QemuVmOptions } from './qemu-vm.ts';
 import {
   openTemplates,
   setShareIgnored,
   type Template,
   type Templates,
   type TemplateSize,
+  templatesDir,
 } from './templates.ts';
 import { goOn } from './translated-code.ts';
+import { warmImage, warmUp } from './warm-up.ts';
 
 const run = promisify(execFile);
 
@@ -63,6 +67,10 @@ export type QemuConfig = {
   clock?: Clock;
   /** For tests and measurements: `cold` never uses templates. */
   start?: 'template' | 'cold';
+  /** VMs that wait for pods at most, made when the machine is idle; none by default. */
+  warmPoolSize?: number;
+  /** What the machine has left for them. */
+  headroom?: () => Headroom;
 };
 
 /** What this host lacks for microVMs, each with the way out; none: it can run them. */
@@ -99,6 +107,8 @@ type Setting = {
   tscKhz: number;
   accelerator: Vmm['accelerator'];
   instance: Uint8Array;
+  /** Those that this life of the runtime holds. */
+  held: Set<QemuVm>;
 };
 
 /** What a VM's folder says about it. */
@@ -118,7 +128,7 @@ export async function openQemu(config: QemuConfig): Promise<Vmm> {
   const qemu = findProgram('qemu-system-x86_64') ?? '';
   const version = (await run(qemu, ['--version'])).stdout.split('\n')[0] ?? '';
   const setting: Setting = {
-    ...{ config, clock, files, qemu, instance: randomBytes(8) },
+    ...{ config, clock, files, qemu, instance: randomBytes(8), held: new Set<QemuVm>() },
     tscKhz: await measureTscKhz(files.jail),
     accelerator: { kind: 'TCG', reason: '' },
   };
@@ -133,6 +143,13 @@ export async function openQemu(config: QemuConfig): Promise<Vmm> {
     discard: (qemuProcess) => discard(qemuProcess),
   });
   config.signal.addEventListener('abort', () => void templates.close(), { once: true });
+  const pool = openPool({
+    ...{ limit: config.warmPoolSize ?? 0, clock, log },
+    headroom: config.headroom ?? hostHeadroom(),
+    make: (size, { signal }) => makeWaiting(setting, { size, templates, signal }),
+    discard: ({ dir }) => removeVm(setting, dir),
+    signal: config.signal,
+  });
 
   async function start(spec: VmSpec, options: StartOptions): Promise<Vm> {
     const { signal, ready = Promise.resolve() } = options;
@@ -141,6 +158,18 @@ export async function openQemu(config: QemuConfig): Promise<Vmm> {
     if (existsSync(vmDirOf(stateDir, spec.id)))
       throw new RuntimeError('AlreadyExists', `a VM for pod sandbox ${spec.id} exists`);
     const place = { dir: vmDirOf(stateDir, spec.id), cgroupPath: spec.cgroupPath };
+    const waiting = pool.take(size);
+    if (waiting) {
+      try {
+        const qemuProcess = await holdQemu(waiting, { clock, signal });
+        return await moveIn(setting, qemuProcess, { spec, startedBy: 'pool', ready, signal });
+      } catch (error) {
+        await removeVm(setting, waiting.dir);
+        signal.throwIfAborted();
+        await ready; // not the VM's fault
+        log.warn('a microVM that waited is of no use', { error: errorText(error) });
+      }
+    }
     if (config.start !== 'cold') {
       try {
         const qemuProcess = await restore(setting, place, { size, templates, signal });
@@ -162,7 +191,25 @@ export async function openQemu(config: QemuConfig): Promise<Vmm> {
     accelerator: setting.accelerator,
     start,
     findAll: () => findAll(setting),
+    async close() {
+      await pool.close();
+      await Promise.all([...setting.held].map(({ left }) => left));
+    },
   };
+}
+
+/** Takes hold of a VM until it ends or the runtime does. */
+function hold(
+  setting: Setting,
+  options: Pick<QemuVmOptions, 'process' | 'spec' | 'startedBy' | 'luns'>,
+): QemuVm {
+  const { clock, instance, config } = setting;
+  const { log, signal } = config;
+  const own = { instance, clock, log, signal, emulatedBy: emulatedBy(setting) };
+  const vm = createQemuVm({ ...options, ...own });
+  setting.held.add(vm);
+  void vm.left.then(() => setting.held.delete(vm));
+  return vm;
 }
 
 const emulatedBy = ({ accelerator, files }: Setting): string | undefined =>
@@ -249,11 +296,7 @@ async function welcome(
   qemuProcess: QemuProcess,
   { spec, startedBy, signal }: Omit<Tenancy, 'ready'>,
 ): Promise<QemuVm> {
-  const { clock, instance, config } = setting;
-  const vm = createQemuVm({
-    ...{ process: qemuProcess, spec, startedBy, luns: [], instance, clock, log: config.log },
-    ...{ emulatedBy: emulatedBy(setting), signal: config.signal },
-  });
+  const vm = hold(setting, { process: qemuProcess, spec, startedBy, luns: [] });
   try {
     await vm.connection.welcomed({ signal });
     return vm;
@@ -356,6 +399,39 @@ async function restore(
   }
 }
 
+/** Restores a VM for no pod, uses it once, and lets go of it. */
+async function makeWaiting(
+  setting: Setting,
+  options: { size: TemplateSize; templates: Templates; signal: AbortSignal },
+): Promise<WaitingVm> {
+  const dir = join(setting.config.stateDir, `vm-${randomBytes(8).toString('hex')}`);
+  const signal = AbortSignal.any([options.signal, AbortSignal.timeout(BOOT_TIMEOUT_MS)]);
+  const holding = new AbortController();
+  const { size } = options;
+  const none = { netnsPath: '', interfaceName: '', cgroupPath: '', shareDir: '' };
+  try {
+    const qemuProcess = await restore(setting, { dir, cgroupPath: '' }, { ...options, signal });
+    const spec = { id: basename(dir), ...size, ...none };
+    const own = { ...setting, config: { ...setting.config, signal: holding.signal } };
+    const vm = await welcome(own, qemuProcess, { spec, startedBy: 'template', signal });
+    const image = await warmImage(templatesDir(setting.config.stateDir), setting.files.jail);
+    await orAborted(warmUp(vm, { dir, image }), signal);
+    holding.abort(new Error('the VM waits for a pod'));
+    await vm.left;
+    return { dir, pid: vm.pid };
+  } catch (error) {
+    await removeVm(setting, dir);
+    holding.abort(error);
+    throw error;
+  }
+}
+
+/** Ends the VM of a folder, whatever it is in. */
+async function removeVm({ clock }: Setting, dir: string): Promise<void> {
+  await killByName(processName(dir), clock);
+  await removeVmDir(dir);
+}
+
 /** Boots a guest without a pod until its agent has answered, and lets go of it again. */
 async function bootAlone(
   setting: Setting,
@@ -413,7 +489,7 @@ async function findAll(setting: Setting): Promise<Vm[]> {
 
 /** The VM of a folder; what no longer runs, or was cut off in starting, is removed. */
 async function findOne(setting: Setting, dir: string): Promise<Vm | undefined> {
-  const { clock, config, instance } = setting;
+  const { clock, config } = setting;
   const { log } = config;
   const record = readRecord(dir);
   try {
@@ -422,15 +498,10 @@ async function findOne(setting: Setting, dir: string): Promise<Vm | undefined> {
     const qemuProcess = await holdQemu({ dir, pid: record.pid }, { clock, signal });
     await goOn(qemuProcess.qmp);
     const luns = await findLuns(qemuProcess);
-    const { signal: lifetime } = config;
-    return createQemuVm({
-      ...{ process: qemuProcess, ...record, luns, instance, clock, log, signal: lifetime },
-      emulatedBy: emulatedBy(setting),
-    });
+    return hold(setting, { process: qemuProcess, ...record, luns });
   } catch (error) {
     log.info('removing what is left of a VM', { vm: record?.spec.id, why: errorText(error) });
-    await killByName(processName(dir), clock);
-    await removeVmDir(dir);
+    await removeVm(setting, dir);
     return undefined;
   }
 }

@@ -39,8 +39,11 @@ export type Templates = {
   close(): Promise<void>;
 };
 
+/** What VMs are made of, as long as the runtime lives. */
+export const templatesDir = (stateDir: string): string => join(stateDir, 'templates');
+
 export function openTemplates(options: TemplateOptions): Templates {
-  const dir = join(options.stateDir, 'templates');
+  const dir = templatesDir(options.stateDir);
   // Their memory went with the process that made them.
   rmSync(dir, { recursive: true, force: true });
   mkdirSync(dir, { recursive: true, mode: 0o700 });
