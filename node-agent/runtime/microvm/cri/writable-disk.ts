@@ -10,21 +10,23 @@ const run = promisify(execFile);
 const SIZE_BYTES = 8 * 1024 * 1024 * 1024;
 const TIMEOUT_MS = 60_000;
 
-let template: Promise<string> | undefined;
+/** By the folder of the pods they are for. */
+const templates = new Map<string, Promise<string>>();
 
 /**
  * Makes a disk for a container's writable layer: a sparse ext4 file, copied from one that was
  * formatted once, which takes a quarter of the time. Throws an Error with the program's own words.
  */
 export async function makeWritableDisk(dir: string, path: string): Promise<void> {
-  template ??= makeTemplate(join(dir, '..', 'writable-layer.ext4'));
+  const template = templates.get(dir) ?? makeTemplate(join(dir, '..', 'writable-layer.ext4'));
+  templates.set(dir, template);
   try {
     await run('cp', ['--sparse=always', '--reflink=auto', await template, path], {
       timeout: TIMEOUT_MS,
     });
     await fs.chmod(path, 0o600);
   } catch (error) {
-    template = undefined; // it may have been removed: the next container makes it again
+    templates.delete(dir); // it may have been removed: the next container makes it again
     rmSync(path, { force: true });
     throw error;
   }
