@@ -7,7 +7,11 @@ import { parse } from 'yaml';
 import { manualClock } from '#base/clock.ts';
 import { silentLog } from '#base/log.ts';
 import { readCertificate } from '#base/x509.ts';
-import { ensureKubeconfigs, issueNodeCredentials } from '#apiserver/kubeconfig.ts';
+import {
+  ensureKubeconfigs,
+  issueNodeCredentials,
+  keepNodeCredentials,
+} from '#apiserver/kubeconfig.ts';
 import { ensurePki, type Pki, renewPki, servingHosts } from '#apiserver/pki.ts';
 
 const DAY = 86_400_000;
@@ -111,6 +115,30 @@ test('a node gets a kubeconfig and a serving certificate of its own', async (t) 
   assert.deepEqual(serving.hosts, ['worker-1', '10.0.0.5']);
   assert.match(readFileSync(files.kubeconfig, 'utf8'), /current-context: system:node:worker-1@/);
   assert.deepEqual(await issueNodeCredentials(dir, options), files);
+});
+
+test("a running node's certificates are renewed in their files, which its kubeconfig names", async (t) => {
+  const dir = dataDir(t);
+  const clock = manualClock(Date.UTC(2026, 0, 1));
+  const options = { nodeName: 'n', ips: ['10.0.0.5'], server: 'https://127.0.0.1:6443', clock };
+  const files = await issueNodeCredentials(dir, options);
+  const text = readFileSync(files.kubeconfig, 'utf8');
+  assert.ok(text.includes(`client-certificate: ${files.clientCertFile}\n`), text);
+  const expiry = (file: string): number => readCertificate(readFileSync(file, 'utf8')).notAfterMs;
+  const certificates = [files.certFile, files.clientCertFile];
+  const before = certificates.map(expiry);
+  // Nobody looks meanwhile: thousands of looks would only take time.
+  await clock.advance(250 * DAY);
+  const stop = new AbortController();
+  const kept = keepNodeCredentials(dir, { ...options, signal: stop.signal, log: silentLog });
+  const isOld = (): boolean => certificates.some((file, n) => expiry(file) === before[n]);
+  await clock.advance(3_600_000);
+  assert.ok(isOld(), 'not before its time');
+  await clock.advance(10 * DAY - 3_600_000);
+  for (let i = 0; i < 200 && isOld(); i++) await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.ok(!isOld());
+  stop.abort(new Error('over'));
+  await assert.rejects(kept, /over/);
 });
 
 test('servingHosts names the service and every address once', () => {

@@ -54,7 +54,7 @@ const RENEW_BELOW = 0.3;
 /** Certificates start this much earlier, for clients whose clock is behind. */
 const BACKDATE_MS = 300_000;
 /** Expiry is a matter of months: an hour is soon enough, and costs nothing. */
-const RENEW_CHECK_MS = 3_600_000;
+export const RENEW_CHECK_MS = 3_600_000;
 
 export const KUBELET_CLIENT_USER = 'gantry:apiserver-kubelet-client';
 

@@ -366,7 +366,16 @@ export async function start(
       reject(new Error('the server stopped')),
     );
     done.catch(() => {});
-    return { handle: pipeline.handle, url, port: https.port, pki, ready, done };
+    return {
+      handle: pipeline.handle,
+      url,
+      port: https.port,
+      get pki() {
+        return current;
+      },
+      ready,
+      done,
+    };
   }
 }
 

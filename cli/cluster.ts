@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { hostname } from 'node:os';
 import { resolve } from 'node:path';
@@ -10,7 +11,6 @@ import type { ApiServer, ApiServerConfig } from '#apiserver/start.ts';
 import type { Api } from '#client/api.ts';
 import { createApi } from '#client/http-api.ts';
 import { type Door, inProcessTransport } from '#client/in-process-transport.ts';
-import { loadKubeconfig } from '#client/kubeconfig.ts';
 import { clusterDnsIp } from '#cli/cluster-dns.ts';
 import { paths, readSettings, removeRecord, writeRecord, writeSettings } from '#cli/data-dir.ts';
 import { startTicks } from '#cli/process.ts';
@@ -361,19 +361,24 @@ async function startAgent(
   { signal, log }: { signal: AbortSignal; log: Log },
 ) {
   const { nodeName, nodeIps } = config;
-  const [nodeAgent, { issueNodeCredentials }] = await Promise.all([
+  const [nodeAgent, { issueNodeCredentials, keepNodeCredentials }] = await Promise.all([
     import('#node-agent/start.ts'),
     import('#apiserver/kubeconfig.ts'),
   ]);
-  const issued = await issueNodeCredentials(config.dataDir, {
+  const wish = {
     nodeName,
     ips: [...nodeIps.split(','), '127.0.0.1'],
     server: server.url,
     clock: systemClock,
-    pki: server.pki,
-  });
-  const { cert = '', key = '' } = loadKubeconfig(issued.kubeconfig);
-  return nodeAgent.start(
+    get pki() {
+      return server.pki;
+    },
+  };
+  const issued = await issueNodeCredentials(config.dataDir, wish);
+  const keeping = Object.assign(wish, { signal, log });
+  const renewing = keepNodeCredentials(config.dataDir, keeping).catch(() => {}); // ends with the signal
+  const read = (file: string): string => readFileSync(file, 'utf8');
+  const agent = await nodeAgent.start(
     {
       api: apiAs(server.handle, `system:node:${nodeName}`, ['system:nodes'], 'kubelet'),
       nodeName,
@@ -383,7 +388,7 @@ async function startAgent(
       tlsCertFile: issued.certFile,
       tlsPrivateKeyFile: issued.keyFile,
       clientCaFile: issued.clientCaFile,
-      peerIdentity: () => ({ cert, key }),
+      peerIdentity: () => ({ cert: read(issued.clientCertFile), key: read(issued.clientKeyFile) }),
       ...(config.imageCredentialProviders
         ? { imageCredentialProviders: config.imageCredentialProviders }
         : {}),
@@ -396,6 +401,7 @@ async function startAgent(
     },
     { signal, log: log.child('node-agent') },
   );
+  return { ...agent, done: Promise.all([agent.done, renewing]).then(() => undefined) };
 }
 
 /** The API as one of the components, without a network in between. */

@@ -74,6 +74,12 @@ async function keepAgent(
 ): Promise<void> {
   const { dataDir } = config;
   await endAgent(dataDir, name);
+  const { keepNodeCredentials } = await import('#apiserver/kubeconfig.ts');
+  const renewing = keepNodeCredentials(dataDir, {
+    ...credentialsWish(config, name, space),
+    signal,
+    log,
+  }).catch(() => undefined); // ends with the signal
   for (let failures = 0; !signal.aborted; ) {
     const child = await spawnAgent(config, name, space);
     const startedAt = systemClock.now();
@@ -85,7 +91,7 @@ async function keepAgent(
     await ended(child, record, signal);
     signal.removeEventListener('abort', stop);
     removeAgentRecord(dataDir, name);
-    if (signal.aborted) return;
+    if (signal.aborted) return await renewing;
     failures = systemClock.now() - startedAt > 60_000 ? 1 : failures + 1;
     const file = paths(dataDir).nodeLog(name);
     log.error('a node agent ended; starting it again', { node: name, failures, log: file });
@@ -105,6 +111,13 @@ async function ended(child: ChildProcess, record: AgentRecord, signal: AbortSign
   await gone;
 }
 
+const credentialsWish = (config: ClusterConfig, nodeName: string, space: NodeSpace) => ({
+  nodeName,
+  ips: [space.address, '127.0.0.1'],
+  server: `https://${config.nodeIp}:${config.securePort}`,
+  clock: systemClock,
+});
+
 async function spawnAgent(
   config: ClusterConfig,
   name: string,
@@ -112,12 +125,7 @@ async function spawnAgent(
 ): Promise<ChildProcess> {
   const { dataDir } = config;
   const { issueNodeCredentials } = await import('#apiserver/kubeconfig.ts');
-  const issued = await issueNodeCredentials(dataDir, {
-    nodeName: name,
-    ips: [space.address, '127.0.0.1'],
-    server: `https://${config.nodeIp}:${config.securePort}`,
-    clock: systemClock,
-  });
+  const issued = await issueNodeCredentials(dataDir, credentialsWish(config, name, space));
   const logFile = paths(dataDir).nodeLog(name);
   mkdirSync(dirname(logFile), { recursive: true });
   const fd = openSync(logFile, 'a');
