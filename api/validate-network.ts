@@ -83,6 +83,18 @@ const RANGES: readonly {
   },
 ];
 
+/** First and last address of a network as numbers; undefined when the text is none. */
+export function cidrBand(
+  text: string,
+): { version: 4 | 6; first: bigint; last: bigint } | undefined {
+  const version = cidrFamily(text);
+  if (version === 0) return undefined;
+  const [base = '', prefix = ''] = text.split('/');
+  const hostBits = BigInt((version === 4 ? 32 : 128) - Number(prefix));
+  const first = (ipNumber(base) >> hostBits) << hostBits;
+  return { version, first, last: first + (1n << hostBits) - 1n };
+}
+
 /** Addresses that mean something else on each node cannot be endpoints. */
 export function checkNonSpecialIp(errors: Errors, path: string, text: string): void {
   const family = ipFamily(text);

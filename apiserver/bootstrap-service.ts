@@ -46,7 +46,7 @@ export async function reconcileServerPlace(
   await createOrUpdate(context, '', 'configmaps', extensionAuthentication(place));
 }
 
-const DEFAULT_CIDR = 'kubernetes';
+export const DEFAULT_CIDR = 'kubernetes';
 /** Never taken off: the address of default/kubernetes is always in this range. */
 const CIDR_FINALIZER = 'networking.k8s.io/service-cidr-finalizer';
 

@@ -25,7 +25,7 @@ import { createRbac } from '#apiserver/authz/rbac.ts';
 import { keepCertificates } from '#apiserver/certificates/keeper.ts';
 import { bootstrap } from '#apiserver/bootstrap.ts';
 import { kindOf, writeAsServer } from '#apiserver/bootstrap-context.ts';
-import type { ServerPlace } from '#apiserver/bootstrap-service.ts';
+import { DEFAULT_CIDR, type ServerPlace } from '#apiserver/bootstrap-service.ts';
 import { keepHistoryShort } from '#apiserver/compaction.ts';
 import {
   createServerFairness,
@@ -33,12 +33,13 @@ import {
   DEFAULT_MAX_MUTATING_IN_FLIGHT,
 } from '#apiserver/fairness-start.ts';
 import { keepFlowControl } from '#apiserver/fairness-keeper.ts';
-import type { Service } from '#api/types.ts';
+import type { Service, ServiceCIDR } from '#api/types.ts';
 import type { ObjectReader } from '#apiserver/reader.ts';
 import {
   asService,
   createServiceAllocator,
   parseServiceRanges,
+  readyRanges,
   type ServiceRanges,
 } from '#apiserver/resource/service-allocator.ts';
 import { createServiceRecords } from '#apiserver/resource/service-records.ts';
@@ -198,6 +199,12 @@ export async function start(
       },
       services: createServiceAllocator({
         ranges: settings.serviceRanges,
+        moreAddresses: () =>
+          readyRanges(
+            reader
+              .list<ServiceCIDR>('networking.k8s.io', 'servicecidrs')
+              .filter(({ metadata }) => metadata.name !== DEFAULT_CIDR),
+          ),
         records,
         find: async (holder) => {
           await cache.fresh();

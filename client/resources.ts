@@ -17,6 +17,7 @@ import type {
   Endpoints,
   Event,
   HorizontalPodAutoscaler,
+  IPAddress,
   Job,
   KubeObject,
   Lease,
@@ -37,6 +38,7 @@ import type {
   Secret,
   Service,
   ServiceAccount,
+  ServiceCIDR,
   StatefulSet,
   StorageClass,
   VolumeAttachment,
@@ -191,6 +193,18 @@ const RBAC = 'rbac.authorization.k8s.io';
 export const roles = namespaced<Role>(RBAC, 'v1', 'roles', 'Role');
 export const roleBindings = namespaced<RoleBinding>(RBAC, 'v1', 'rolebindings', 'RoleBinding');
 export const clusterRoles = clusterWide<ClusterRole>(RBAC, 'v1', 'clusterroles', 'ClusterRole');
+export const serviceCidrs = clusterWide<ServiceCIDR>(
+  'networking.k8s.io',
+  'v1',
+  'servicecidrs',
+  'ServiceCIDR',
+);
+export const ipAddresses = clusterWide<IPAddress>(
+  'networking.k8s.io',
+  'v1',
+  'ipaddresses',
+  'IPAddress',
+);
 export const clusterRoleBindings = clusterWide<ClusterRoleBinding>(
   RBAC,
   'v1',

@@ -25,6 +25,7 @@ import { replicationController } from '#controllers/replication-controller.ts';
 import { resourceQuotaController } from '#controllers/resourcequota-controller.ts';
 import { rootCaController } from '#controllers/root-ca-controller.ts';
 import { serviceAccountController } from '#controllers/serviceaccount-controller.ts';
+import { serviceCidrController } from '#controllers/service-cidr-controller.ts';
 import { serviceLbController } from '#controllers/service-lb-controller.ts';
 import { statefulSetController } from '#controllers/statefulset-controller.ts';
 import { taintEvictionController } from '#controllers/taint-eviction-controller.ts';
@@ -55,6 +56,7 @@ export const controllers: readonly ControllerDefinition[] = [
   endpointsController,
   endpointSliceMirroringController,
   serviceLbController,
+  serviceCidrController,
   bootstrapSignerController,
   tokenCleanerController,
   nodeIpamController,

@@ -96,7 +96,7 @@ run('a preemption that has begun goes on when the agent is started anew', async 
     await create('late', { terminationGracePeriodSeconds: 8, containers: [sh(FOREVER)] });
     const { status } = await until('late', (pod) => isReady(pod) || failed(pod));
     if (status?.phase === 'Running') break;
-    assert.ok(tries < 10, status?.message);
+    assert.ok(tries < 10, status?.message ?? '');
     await cluster.remove('late');
   }
   write('critical');

@@ -2,7 +2,7 @@ import { isHeadless } from '#api/core/service-validate.ts';
 import { invalid } from '#api/field-error.ts';
 import type { Kind } from '#api/kind.ts';
 import { internalError, invalidError } from '#api/status.ts';
-import type { KubeObject, Service } from '#api/types.ts';
+import type { KubeObject, Service, ServiceCIDR } from '#api/types.ts';
 import { ipNumber } from '#api/validate-network.ts';
 import {
   type AddressRange,
@@ -65,8 +65,31 @@ export function parseServiceRanges(
   return { addresses: ranges, ports: parsePortRange(ports), portsText: ports };
 }
 
+/**
+ * The ranges of ServiceCIDR objects that give out addresses: those that say Ready and are not about to
+ * go. A network that is too small for a Service is none.
+ */
+export function readyRanges(objects: readonly ServiceCIDR[]): AddressRange[] {
+  const isReady = ({ metadata, status }: ServiceCIDR): boolean =>
+    !metadata.deletionTimestamp &&
+    (status?.conditions ?? []).some(({ type, status }) => type === 'Ready' && status === 'True');
+  return objects
+    .filter(isReady)
+    .flatMap(({ spec }) => spec?.cidrs ?? [])
+    .flatMap((cidr) => {
+      try {
+        return [parseAddressRange(cidr)];
+      } catch (error) {
+        if (error instanceof RangeError) return [];
+        throw error;
+      }
+    });
+}
+
 export type AllocatorParts = {
   ranges: ServiceRanges;
+  /** Ranges that users have added and that are ready; asked when the first ones are full. */
+  moreAddresses?: () => readonly AddressRange[];
   records: ServiceRecords;
   /** The service as it is stored by now; undefined when there is none. */
   find: (holder: Holder) => Promise<Service | undefined>;
@@ -83,7 +106,8 @@ export function createServiceAllocator(parts: AllocatorParts): ServiceAllocator 
       const holder = holderOf(service);
       const hold = holding(parts, { holder, isNew: old === null, dryRun });
       try {
-        await assignAddresses(service, old, addressTaker(ranges.addresses, { ...parts, hold }));
+        const all = [...ranges.addresses, ...(parts.moreAddresses?.() ?? [])];
+        await assignAddresses(service, old, addressTaker(all, { ...parts, hold }));
         await assignPorts(service, old, portTaker(ranges, { ...parts, hold }));
       } catch (error) {
         await releaseItems(records, hold.taken, holder);
@@ -237,9 +261,12 @@ function addressTaker(
       const name = canonicalAddress(ip);
       const family: IpFamily = name.includes(':') ? 'IPv6' : 'IPv4';
       const number = ipNumber(name);
-      const range = ranges.find((each) => each.family === family && contains(each.network, number));
+      const near = ranges.filter(
+        (each) => each.family === family && contains(each.network, number),
+      );
+      const [range] = near;
       if (!range) return 'the provided network does not match the current range';
-      if (!contains(range, number)) {
+      if (!near.some((each) => contains(each, number))) {
         return `the provided IP (${name}) is not in the valid range. The range of valid IPs is ${range.cidr}`;
       }
       return (await hold.takeWanted({ type: 'ip', name }))
