@@ -59,6 +59,7 @@ export class WatchCache {
   /** Nothing new comes any more, and nobody must wait for it. */
   #ended: Error | undefined;
   #revision = 0;
+  #forgotten = 0;
   /** Resources unseen until now have had no events since then. */
   #loadedAt = 0;
   #asking: Promise<Revision> | undefined;
@@ -221,8 +222,14 @@ export class WatchCache {
     };
   }
 
+  /** Snapshots before this revision are gone, whether or not anything has changed since. */
+  get forgotten(): Revision {
+    return this.#forgotten;
+  }
+
   /** After compaction: events at or before `revision` are no longer offered. */
   forget(revision: Revision): void {
+    this.#forgotten = Math.max(this.#forgotten, revision);
     for (const resource of this.#resources.values()) resource.forget(revision);
   }
 

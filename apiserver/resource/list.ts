@@ -121,24 +121,25 @@ async function snapshotPage(
   filter: Filter,
   cut: Cut,
 ): Promise<Page> {
-  const resource = server.cache.of(kind);
-  if (resource.changedAt <= cut.revision) {
-    return cachedPage(server, kind, filter, cut);
-  }
+  const { cache } = server;
+  // Its age alone ends a snapshot: clients rely on being told, not on what happened to change.
+  if (cut.revision < cache.forgotten) throw expired(cut);
+  if (cache.of(kind).changedAt <= cut.revision) return cachedPage(server, kind, filter, cut);
   try {
     return await storedPage(server, kind, filter, cut);
   } catch (error) {
-    if (error instanceof CompactedError) {
-      throw cut.start === ''
-        ? expiredError('The resourceVersion for the provided list is too old.')
-        : expiredContinue(cut.start);
-    }
+    if (error instanceof CompactedError) throw expired(cut);
     if (error instanceof FutureRevisionError) {
       throw tooLargeVersion(cut.revision, server.cache.revision);
     }
     throw error;
   }
 }
+
+const expired = ({ start }: Cut): Error =>
+  start === ''
+    ? expiredError('The resourceVersion for the provided list is too old.')
+    : expiredContinue(start);
 
 async function storedPage(
   server: ServerContext,
