@@ -139,6 +139,15 @@ test('the product needs nothing that is for tests', () => {
   assert.deepEqual(broken, []);
 });
 
+test('servers reach node:http through base/http.ts', () => {
+  const broken = sources
+    .filter((file) => !isTest(file) && !/^(bench|e2e|manifests)\//.test(file))
+    .filter((file) =>
+      /^import (?!type\b)[^'"]*?from 'node:http'/m.test(readFileSync(join(root, file), 'utf8')),
+    );
+  assert.deepEqual(broken, []);
+});
+
 test('nobody imports a main.ts', () => {
   const broken = sources
     .flatMap(importsOf)

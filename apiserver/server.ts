@@ -1,5 +1,4 @@
 import type { IncomingMessage, ServerResponse as Http1Response } from 'node:http';
-import { createServer as createHttp1Server } from 'node:http';
 import type {
   IncomingHttpHeaders,
   Http2Session,
@@ -11,6 +10,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { SecureContextOptions, TLSSocket } from 'node:tls';
 import { createServer as createTlsServer } from 'node:tls';
+import { http } from '#base/http.ts';
 import type { Log } from '#base/log.ts';
 import { errorText } from '#base/log.ts';
 import type { Peer } from '#apiserver/authn/client-certificate.ts';
@@ -108,7 +108,7 @@ export async function listen(config: ServerConfig): Promise<HttpsServer> {
     isClosing: false,
     open: new Map(),
   };
-  const http1 = createHttp1Server(
+  const http1 = http.createServer(
     {
       headersTimeout: HEADERS_TIMEOUT_MS,
       requestTimeout: REQUEST_TIMEOUT_MS,

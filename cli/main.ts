@@ -2,7 +2,6 @@ import { Command, CommanderError } from 'commander';
 import { StatusError } from '#api/status.ts';
 import { TransportError } from '#client/transport.ts';
 import { UserError } from '#cli/verb.ts';
-import { verbs } from '#cli/verbs.ts';
 
 /** Components that run alone in the foreground: `gantry apiserver --secure-port 6443 ...`. */
 const components: Record<string, () => Promise<{ main(args: string[]): Promise<void> }>> = {
@@ -20,6 +19,8 @@ async function main(args: string[]): Promise<void> {
     await (await component()).main(rest);
     return;
   }
+  // A component lives long and needs none of them.
+  const { verbs } = await import('#cli/verbs.ts');
   const program = new Command('gantry')
     .description(
       'A Kubernetes-compatible orchestrator: containers or microVMs from the same image.',

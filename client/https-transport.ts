@@ -1,7 +1,8 @@
 import { readFileSync, statSync } from 'node:fs';
-import http from 'node:http';
+import type { Agent, AgentOptions, IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import https from 'node:https';
 import { createSecureContext } from 'node:tls';
+import { http } from '#base/http.ts';
 import {
   type Transport,
   TransportError,
@@ -107,11 +108,11 @@ export function httpsTransport(connection: Connection): Transport {
   };
 }
 
-type Agents = { calls: http.Agent; streams: http.Agent };
+type Agents = { calls: Agent; streams: Agent };
 
 function openAgents(secure: boolean, connection: Connection): Agents {
   const tls = tlsOptions(connection);
-  const agentOf = (options: http.AgentOptions): http.Agent =>
+  const agentOf = (options: AgentOptions): Agent =>
     secure ? new https.Agent({ ...options, ...tls }) : new http.Agent(options);
   return {
     calls: agentOf({
@@ -176,7 +177,7 @@ function failed(request: TransportRequest, cause: Error): TransportError {
 }
 
 async function* bodyOf(
-  incoming: http.IncomingMessage,
+  incoming: IncomingMessage,
   request: TransportRequest,
 ): AsyncGenerator<Uint8Array> {
   try {
@@ -187,7 +188,7 @@ async function* bodyOf(
   }
 }
 
-function flatHeaders(headers: http.IncomingHttpHeaders): Record<string, string> {
+function flatHeaders(headers: IncomingHttpHeaders): Record<string, string> {
   const flat: Record<string, string> = {};
   for (const [name, value] of Object.entries(headers)) {
     if (value !== undefined) flat[name] = Array.isArray(value) ? value.join(', ') : value;

@@ -1,7 +1,7 @@
-import { validateHeaderValue } from 'node:http';
 import https from 'node:https';
 import { connect as connectTls, type ConnectionOptions, type TLSSocket } from 'node:tls';
 import { failure, type StatusError } from '#api/status.ts';
+import { http } from '#base/http.ts';
 import { errorText } from '#base/log.ts';
 import type { Random } from '#base/random.ts';
 import type { Address, Missing } from '#apiserver/aggregation/remote-address.ts';
@@ -100,7 +100,7 @@ export function createRemoteProxy(options: {
       ];
       for (const [name, value] of Object.entries(sent)) {
         for (const one of Array.isArray(value) ? value : [value]) {
-          validateHeaderValue(name, one);
+          http.validateHeaderValue(name, one);
           lines.push(`${name}: ${one}`);
         }
       }

@@ -1,9 +1,9 @@
-import http from 'node:http';
 import https from 'node:https';
 import { connect, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import type { KubeObject, EndpointSlice, Pod, Service } from '#api/types.ts';
 import { badRequestError, failure, notFoundError } from '#api/status.ts';
+import { http } from '#base/http.ts';
 import { errorText } from '#base/log.ts';
 import type { ServerResponse } from '#apiserver/request.ts';
 import type {

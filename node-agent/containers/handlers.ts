@@ -1,10 +1,10 @@
 import type * as models from '@kubernetes/client-node';
-import * as http from 'node:http';
 import * as https from 'node:https';
 import * as net from 'node:net';
 import * as grpc from '@grpc/grpc-js';
 import protobuf from 'protobufjs';
 import type { Clock } from '#base/clock.ts';
+import { http } from '#base/http.ts';
 import { errorText } from '#base/log.ts';
 import type { Container, Plain } from '#api/types.ts';
 import { isRuntimeError, type RuntimeService } from '#node-agent/runtime/service.ts';

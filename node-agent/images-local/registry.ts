@@ -1,14 +1,10 @@
 import { createReadStream, existsSync, statSync } from 'node:fs';
-import {
-  createServer,
-  type IncomingMessage,
-  type OutgoingHttpHeaders,
-  type ServerResponse,
-} from 'node:http';
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import type { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { http } from '#base/http.ts';
 import { errorText, type Log, silentLog } from '#base/log.ts';
 import type { ImageStore } from '#base/oci/image-store.ts';
 import type { Running } from '#base/running.ts';
@@ -54,7 +50,7 @@ export async function startRegistry(
   const { host = '127.0.0.1', port = 0 } = options;
   signal.throwIfAborted();
   const handle = registryHandler(options, log);
-  const server = createServer((request, response) => void handle(request, response));
+  const server = http.createServer((request, response) => void handle(request, response));
   server.maxConnections = MAX_CONNECTIONS;
   server.requestTimeout = REQUEST_TIMEOUT_MS;
   await new Promise<void>((done, fail) => {

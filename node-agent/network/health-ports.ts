@@ -1,4 +1,5 @@
-import { createServer, type Server } from 'node:http';
+import type { Server } from 'node:http';
+import { http } from '#base/http.ts';
 import { errorText, type Log } from '#base/log.ts';
 import type { EndpointSlice, Service } from '#api/types.ts';
 import { SERVICE_NAME_LABEL } from './service-rules.ts';
@@ -59,7 +60,7 @@ export function createHealthServers(log: Log): HealthServers {
   let said: ReadonlyMap<number, Health> = new Map();
 
   function open(port: number): void {
-    const server = createServer((_request, response) => {
+    const server = http.createServer((_request, response) => {
       const health = said.get(port);
       const count = health?.localEndpoints ?? 0;
       response.writeHead(count > 0 ? 200 : 503, {

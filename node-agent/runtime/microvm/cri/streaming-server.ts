@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import { createServer, type IncomingMessage } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import * as net from 'node:net';
 import type { Duplex } from 'node:stream';
 import { WebSocketServer } from 'ws';
+import { http } from '#base/http.ts';
 import { errorText } from '#base/log.ts';
 import type { Runtime } from './pod.ts';
 import { PORT_FORWARD_PROTOCOL, runPortForward } from './port-forward.ts';
@@ -55,7 +56,7 @@ export async function startStreamingServer(runtime: Runtime): Promise<StreamingS
     return found.request;
   }
 
-  const server = createServer((_request, response) => {
+  const server = http.createServer((_request, response) => {
     response.writeHead(400).end('this is a stream: ask for an upgrade to SPDY/3.1 or websocket\n');
   });
   server.on('upgrade', (message: IncomingMessage, socket: Duplex, head: Buffer) => {

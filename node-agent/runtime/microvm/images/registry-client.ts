@@ -1,5 +1,6 @@
-import * as http from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import * as https from 'node:https';
+import { http } from '#base/http.ts';
 import { type AuthConfig, RuntimeError } from '#node-agent/runtime/service.ts';
 import type { RegistryEndpoint } from './registry-hosts.ts';
 
@@ -53,7 +54,7 @@ export function openRepository(options: RepositoryOptions): Repository {
       idleMs: options.idleMs ?? IDLE_MS,
     });
 
-  async function get(path: string, accept: string[]): Promise<http.IncomingMessage> {
+  async function get(path: string, accept: string[]): Promise<IncomingMessage> {
     const first = `${endpoint.url}/v2/${repository}/${path}`;
     let url = first;
     for (let hop = 0, asked = false; hop <= MAX_REDIRECTS; hop++) {
@@ -172,7 +173,7 @@ type RequestOptions = {
   form?: string;
 };
 
-function request(url: string, options: RequestOptions): Promise<http.IncomingMessage> {
+function request(url: string, options: RequestOptions): Promise<IncomingMessage> {
   const { skipVerify, signal, idleMs, form } = options;
   const secure = url.startsWith('https:');
   const headers = {
