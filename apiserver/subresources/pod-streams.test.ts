@@ -199,7 +199,7 @@ test('admission sees what a connection is for', async () => {
             apiGroups: [''],
             apiVersions: ['v1'],
             operations: ['CONNECT'],
-            resources: ['pods/attach', 'pods/exec', 'pods/portforward'],
+            resources: ['pods/attach', 'pods/exec', 'pods/portforward', 'nodes/proxy'],
           },
         ],
       },
@@ -217,6 +217,10 @@ test('admission sees what a connection is for', async () => {
           expression:
             "object.kind != 'PodPortForwardOptions' || !has(object.ports) || !(81 in object.ports)",
           message: 'not that port',
+        },
+        {
+          expression: "object.kind != 'NodeProxyOptions' || object.path != 'stats/summary'",
+          message: 'not that path',
         },
       ],
     },
@@ -240,6 +244,11 @@ test('admission sees what a connection is for', async () => {
   for (const [path, message] of refused) {
     assert.match(await upgrade(`${pods}/p/${path}`, () => false), message);
   }
+  const asked = agent.seen.length;
+  const summary = await server.call('GET', '/api/v1/nodes/n1/proxy/stats/summary');
+  assert.match(summary.text, /not that path/);
+  assert.equal(agent.seen.length, asked);
+  assert.equal((await server.call('GET', '/api/v1/nodes/n1/proxy/healthz')).code, 200);
   for (const path of ['attach?container=c', 'exec?command=ls', 'portforward?ports=80']) {
     assert.match(await upgrade(`${pods}/p/${path}`, (t) => t.includes('101')), /^HTTP\/1\.1 101 /);
   }

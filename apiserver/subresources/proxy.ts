@@ -32,10 +32,43 @@ type Target = { protocol: 'http' | 'https'; host: string; port: number };
 
 const HEADERS_NOT_PASSED = new Set([...HOP_HEADERS, 'authorization', 'host', 'content-length']);
 
-export const nodeProxy: SubresourceHandler = {
-  group: '',
-  resource: 'nodes',
-  subresource: 'proxy',
+/** The handler of `RESOURCE/NAME/proxy`, which admission is asked about before anything is sent. */
+function proxyOf(
+  resource: string,
+  options: string,
+  { handle, connect }: Required<Pick<SubresourceHandler, 'handle' | 'connect'>>,
+): SubresourceHandler {
+  const admit = async (context: HandlerContext, request: HandlerRequest): Promise<void> => {
+    const { kind, info, as } = request;
+    const path = tailOf(info).replace(/^\//, '');
+    // The options are all that there is to admit; they have no metadata.
+    const object = { apiVersion: 'v1', kind: options, ...(path ? { path } : {}) };
+    await context.admit({
+      operation: 'CONNECT',
+      kind,
+      subresource: 'proxy',
+      namespace: info.namespace,
+      name: info.name,
+      object: object as unknown as KubeObject,
+      as,
+    });
+  };
+  return {
+    group: '',
+    resource,
+    subresource: 'proxy',
+    async handle(context, request) {
+      await admit(context, request);
+      return handle(context, request);
+    },
+    async connect(context, request, connection) {
+      await admit(context, request);
+      await connect(context, request, connection);
+    },
+  };
+}
+
+export const nodeProxy = proxyOf('nodes', 'NodeProxyOptions', {
   async handle(context, request) {
     const { name, port } = splitName(request.info.name, 'node');
     const address = nodeAddress(context, name);
@@ -51,25 +84,19 @@ export const nodeProxy: SubresourceHandler = {
     const { name } = splitName(request.info.name, 'node');
     await passToNode(context, nodeAddress(context, name), pathOf(request), connection);
   },
-};
+});
 
-export const podProxy: SubresourceHandler = {
-  group: '',
-  resource: 'pods',
-  subresource: 'proxy',
+export const podProxy = proxyOf('pods', 'PodProxyOptions', {
   handle: (context, request) => forward(request, targetOfPod(context, request)),
   connect: (context, request, connection) =>
     pass(request, targetOfPod(context, request), connection),
-};
+});
 
-export const serviceProxy: SubresourceHandler = {
-  group: '',
-  resource: 'services',
-  subresource: 'proxy',
+export const serviceProxy = proxyOf('services', 'ServiceProxyOptions', {
   handle: (context, request) => forward(request, targetOfService(context, request)),
   connect: (context, request, connection) =>
     pass(request, targetOfService(context, request), connection),
-};
+});
 
 function splitName(text: string, what: string) {
   const parts = text.split(':');
