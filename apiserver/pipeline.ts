@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { StatusError } from '#api/status.ts';
-import { internalError, isStatusError, unauthorizedError } from '#api/status.ts';
+import { badRequestError, internalError, isStatusError, unauthorizedError } from '#api/status.ts';
+import { parseDuration } from '#api/time.ts';
 import type { Log } from '#base/log.ts';
 import { errorText } from '#base/log.ts';
 import type { Audit, AuditRecord } from '#apiserver/audit.ts';
@@ -72,6 +73,7 @@ export function createPipeline(config: PipelineConfig): Pipeline {
     const auditId = auditIdOf(request);
     try {
       info = parseRequestInfo(request.method, request.url);
+      checkTimeout(info);
       const who = await identify(config, request, info, auditId);
       const { user } = who;
       record = who.record;
@@ -98,6 +100,18 @@ export function createPipeline(config: PipelineConfig): Pipeline {
     return response;
   };
   return { handle: run, admit };
+}
+
+/** These take as long as they take, and the query of a proxy is not ours. */
+const LONG_RUNNING = new Set(['attach', 'exec', 'log', 'portforward', 'proxy']);
+
+/** A timeout that is none is refused; answers come sooner than what clients name. Throws 400. */
+function checkTimeout({ query, verb, subresource }: RequestInfo): void {
+  const timeout = query.get('timeout');
+  if (!timeout || verb === 'watch' || LONG_RUNNING.has(subresource)) return;
+  if (parseDuration(timeout) !== undefined) return;
+  const why = `time: invalid duration ${JSON.stringify(timeout)}`;
+  throw badRequestError(`invalid timeout specified in the request URL - ${why}`);
 }
 
 const auditIdOf = ({ headers }: ServerRequest): string => headers['audit-id'] ?? randomUUID();

@@ -97,6 +97,28 @@ export function tableOf(
   };
 }
 
+/** A bookmark as a table: one row, whose object is nothing but the metadata. */
+export function bookmarkTable(
+  kind: Kind,
+  scheme: Scheme,
+  metadata: KubeObject['metadata'],
+  headless: boolean,
+): Record<string, unknown> {
+  const cells = columnsOf(kind).map(({ type }) => (type === 'string' ? '' : 0));
+  return {
+    kind: 'Table',
+    apiVersion: 'meta.k8s.io/v1',
+    metadata: { resourceVersion: metadata.resourceVersion },
+    columnDefinitions: headless ? null : describeColumns(kind, scheme),
+    rows: [
+      {
+        cells,
+        object: { kind: 'PartialObjectMetadata', apiVersion: 'meta.k8s.io/v1', metadata },
+      },
+    ],
+  };
+}
+
 function rowsOf(kind: Kind, objects: readonly KubeObject[], options: TableOptions): unknown {
   // Kinds without a table of their own answer null for no rows.
   if (objects.length === 0 && kind.columns?.[0]?.name === CREATED_AT.name) return null;

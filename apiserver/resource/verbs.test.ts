@@ -172,6 +172,34 @@ test('initial events end with a bookmark', async () => {
   assert.equal(bookmark.object.metadata.annotations['k8s.io/initial-events-end'], 'true');
 });
 
+test('a bookmark among tables is a row with its metadata', async () => {
+  const path =
+    `${CONFIG_MAPS}?watch=1&timeoutSeconds=1&sendInitialEvents=true&allowWatchBookmarks=true` +
+    '&resourceVersionMatch=NotOlderThan&fieldSelector=metadata.name%3Dnone';
+  const accept = 'application/json;as=Table;v=v1;g=meta.k8s.io';
+  const { text } = await server.call('GET', path, undefined, { accept });
+  const { type, object } = JSON.parse(text.split('\n')[0] ?? '');
+  assert.equal(type, 'BOOKMARK');
+  assert.equal(object.kind, 'Table');
+  assert.equal(object.rows.length, 1);
+  assert.equal(object.rows[0].cells.length, object.columnDefinitions.length);
+  const { metadata } = object.rows[0].object;
+  assert.equal(metadata.annotations['k8s.io/initial-events-end'], 'true');
+  assert.equal(metadata.resourceVersion, object.metadata.resourceVersion);
+});
+
+test('a request may name a timeout, which has to be one', async () => {
+  for (const timeout of ['0s', '3m', '1.5s']) {
+    assert.equal((await server.call('GET', `/version?timeout=${timeout}`)).code, 200, timeout);
+  }
+  const { code, body } = await server.call('GET', `${CONFIG_MAPS}?timeout=soon`);
+  assert.equal(code, 400);
+  assert.match(
+    String(body['message']),
+    /invalid timeout specified in the request URL - time: invalid duration "soon"/,
+  );
+});
+
 test('pages are one snapshot, whatever happens between them', async () => {
   const SECRETS = '/api/v1/namespaces/default/secrets';
   for (const name of ['a', 'b', 'c', 'd', 'e']) {

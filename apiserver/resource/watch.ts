@@ -18,7 +18,7 @@ import type { ServerContext } from '#apiserver/resource/server-context.ts';
 import { objectAs, wireAs } from '#apiserver/resource/views.ts';
 import { CompactedError } from '#apiserver/store/store.ts';
 import type { IncludeObject } from '#apiserver/table.ts';
-import { partialMetadata, tableOf } from '#apiserver/table.ts';
+import { bookmarkTable, partialMetadata, tableOf } from '#apiserver/table.ts';
 import { CacheEntry, spliceVersion } from '#apiserver/watch-cache-entry.ts';
 import type { FrameType, ResourceCache } from '#apiserver/watch-cache-resource.ts';
 import { CacheEvent, frame } from '#apiserver/watch-cache-resource.ts';
@@ -353,18 +353,15 @@ class WatchStream {
   #bookmark(revision: number, annotations?: Record<string, string>): Buffer {
     const { kind, format } = this.#request;
     const metadata = { resourceVersion: String(revision), ...(annotations ? { annotations } : {}) };
+    if (format.as?.kind === 'Table') {
+      const table = bookmarkTable(kind, this.#server.scheme, metadata, this.#headless);
+      this.#headless = true;
+      return this.#single('BOOKMARK', table);
+    }
     const object =
       format.as === undefined
         ? { kind: kind.kind, apiVersion: apiVersionOf(kind), metadata }
-        : format.as.kind === 'Table'
-          ? {
-              kind: 'Table',
-              apiVersion: 'meta.k8s.io/v1',
-              metadata,
-              columnDefinitions: null,
-              rows: [],
-            }
-          : { kind: 'PartialObjectMetadata', apiVersion: 'meta.k8s.io/v1', metadata };
+        : { kind: 'PartialObjectMetadata', apiVersion: 'meta.k8s.io/v1', metadata };
     return this.#single('BOOKMARK', object);
   }
 
