@@ -31,6 +31,7 @@ before(async () => {
   store = openImageStore(join(dir, 'store'));
   const { url } = await startRegistry({ images: store }, { signal: stop.signal, log: silentLog });
   setHost(REGISTRY, url);
+  setHost('mirrored.example', url);
 });
 after(() => {
   stop.abort(new Error('the test is over'));
@@ -143,6 +144,14 @@ test('a moved tag belongs to the newer image', { skip: missing }, async () => {
   const two = await images.pullImage(`${REGISTRY}/m:1`, undefined);
   assert.equal((await images.imageStatus(`${REGISTRY}/m:1`))?.id, two);
   assert.deepEqual((await images.imageStatus(one))?.repoTags, []);
+});
+
+test('a mirror of several registries is told which one is meant', { skip: missing }, async () => {
+  const name = 'mirrored.example/lib/m:1';
+  store.addImage(name, [await store.addLayer([{ type: 'directory', path: 'd', mode: 0o755 }])], {});
+  const images = open('mirrored');
+  await images.pullImage(name, undefined);
+  assert.deepEqual((await images.imageStatus(name))?.repoTags, [name]);
 });
 
 test('registries that hang, refuse, or send damage are clear errors', {

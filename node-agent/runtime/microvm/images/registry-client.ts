@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import * as https from 'node:https';
 import { http } from '#base/http.ts';
 import { type AuthConfig, RuntimeError } from '#node-agent/runtime/service.ts';
-import type { RegistryEndpoint } from './registry-hosts.ts';
+import { type RegistryEndpoint, registryUrl } from './registry-hosts.ts';
 
 /** A registry that says nothing for so long hangs; layers may take as long as they flow. */
 const IDLE_MS = 30_000;
@@ -55,7 +55,9 @@ export function openRepository(options: RepositoryOptions): Repository {
     });
 
   async function get(path: string, accept: string[]): Promise<IncomingMessage> {
-    const first = `${endpoint.url}/v2/${repository}/${path}`;
+    // A mirror of several registries has to be told which one is meant, as containerd does.
+    const query = endpoint.url === registryUrl(options.host) ? '' : `?ns=${options.host}`;
+    const first = `${endpoint.url}/v2/${repository}/${path}${query}`;
     let url = first;
     for (let hop = 0, asked = false; hop <= MAX_REDIRECTS; hop++) {
       // Credentials are for the registry, not for the storage it sends us to.

@@ -11,11 +11,11 @@ export type RegistryEndpoint = { url: string; skipVerify: boolean };
  */
 export function registryEndpoints(certsDir: string, host: string): RegistryEndpoint[] {
   const own = read(join(certsDir, host, 'hosts.toml'));
-  if (own !== undefined) return parseHostsToml(own, defaultUrl(host));
+  if (own !== undefined) return parseHostsToml(own, registryUrl(host));
   const fallback = read(join(certsDir, '_default', 'hosts.toml'));
   return fallback === undefined
-    ? [{ url: defaultUrl(host), skipVerify: false }]
-    : parseHostsToml(fallback, defaultUrl(host));
+    ? [{ url: registryUrl(host), skipVerify: false }]
+    : parseHostsToml(fallback, registryUrl(host));
 }
 
 /** The endpoints of a hosts.toml: its `[host."…"]` tables that can pull, then its `server`. */
@@ -47,7 +47,8 @@ export function parseHostsToml(text: string, fallbackUrl: string): RegistryEndpo
     : [...able, { url: server, skipVerify: false }];
 }
 
-function defaultUrl(host: string): string {
+/** The address of a registry itself. */
+export function registryUrl(host: string): string {
   const name = host.replace(/:\d+$/, '');
   if (host === 'docker.io') return 'https://registry-1.docker.io';
   const local = name === 'localhost' || name === '[::1]' || name.startsWith('127.');
