@@ -88,6 +88,9 @@ export function runtimeSuite(
     // A process that ends at once may have ended before its start was noted.
     assert.ok(status.finishedAt > 0 && status.startedAt > 0);
     assert.match(await kit.log(status), /^\S+ stdout F hello\n$/);
+    // What users of a kubelet see: a name, and the digest by which the registry knows it.
+    assert.equal(status.image?.image, kit.image);
+    assert.match(status.imageRef, /@sha256:[0-9a-f]{64}$/);
     await runtime.removeContainer(id);
     await runtime.removeContainer(id);
   });

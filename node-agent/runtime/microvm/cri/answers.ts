@@ -53,14 +53,21 @@ export function containerItem({ record }: ContainerEntry): object {
   };
 }
 
-export function containerStatus({ record }: ContainerEntry): object {
+/** As users know images: by the name that they wrote, and by the digest that the registry gave. */
+export async function containerStatus(
+  { images }: Pick<Runtime, 'images'>,
+  { record }: ContainerEntry,
+): Promise<object> {
   const { config, process } = record;
+  const { repoDigests = [] } = (await images.imageStatus(record.image.id)) ?? {};
   const { podSandboxId: _, ...item } = containerItem({ record } as ContainerEntry) as Record<
     string,
     unknown
   >;
   return {
     ...item,
+    image: { ...config.image, image: config.image?.userSpecifiedImage || config.image?.image },
+    imageRef: repoDigests[0] ?? record.image.id,
     startedAt: record.startedAtMs * NS_PER_MS,
     finishedAt: record.finishedAtMs * NS_PER_MS,
     exitCode: record.exitCode,

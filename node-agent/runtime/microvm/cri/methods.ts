@@ -25,7 +25,7 @@ import {
 import type { PodEvent } from './events.ts';
 import { execSync } from './exec.ts';
 import type { Methods, Streams } from './grpc-server.ts';
-import { findContainer, requireContainer, requirePod, type Runtime } from './pod.ts';
+import { findContainer, type Pod, requireContainer, requirePod, type Runtime } from './pod.ts';
 import { removePodSandbox, runPodSandbox, stopPodSandbox } from './sandboxes.ts';
 import { containerStats, podStats } from './stats.ts';
 import type { StreamingServer } from './streaming-server.ts';
@@ -86,7 +86,7 @@ export function sandboxMethods(runtime: Runtime): Methods {
       return {
         status: sandboxStatus(pod),
         info: verbose ? { info: JSON.stringify(info) } : {},
-        containersStatuses: [...pod.containers.values()].map(containerStatus),
+        containersStatuses: await containerStatuses(runtime, pod),
         timestamp: runtime.clock.now() * 1e6,
       };
     },
@@ -102,6 +102,9 @@ export function sandboxMethods(runtime: Runtime): Methods {
     },
   };
 }
+
+const containerStatuses = (runtime: Runtime, pod: Pod): Promise<object[]> =>
+  Promise.all([...pod.containers.values()].map((entry) => containerStatus(runtime, entry)));
 
 export function containerMethods(runtime: Runtime): Methods {
   return {
@@ -137,7 +140,7 @@ export function containerMethods(runtime: Runtime): Methods {
       const { entry } = requireContainer(runtime, containerId);
       const { process, writableLun } = entry.record;
       const info = verbose ? { info: JSON.stringify({ process, writableLun }) } : {};
-      return { status: containerStatus(entry), info };
+      return { status: await containerStatus(runtime, entry), info };
     },
     async UpdateContainerResources(
       request: ContainerId & { linux: LinuxContainerResources | null },
@@ -283,7 +286,7 @@ export function eventStreams(runtime: Runtime): Streams {
           containerEventType: EVENT_TYPES[event.type],
           createdAt: event.atMs * 1e6,
           podSandboxStatus: pod ? sandboxStatus(pod) : null,
-          containersStatuses: pod ? [...pod.containers.values()].map(containerStatus) : [],
+          containersStatuses: pod ? await containerStatuses(runtime, pod) : [],
         };
       }
     },
