@@ -1,14 +1,14 @@
 import { join } from 'node:path';
 import { startTestServer } from '#apiserver/testing.ts';
-import type { Pod } from '#api/types.ts';
 import type { Api } from '#client/api.ts';
 import { createApi } from '#client/http-api.ts';
 import { inProcessTransport } from '#client/in-process-transport.ts';
-import { pods, serviceAccounts } from '#client/resources.ts';
+import { serviceAccounts } from '#client/resources.ts';
 import { connectContainerd, type RuntimeClient } from '#node-agent/runtime/containerd.ts';
 import { containerdPaths } from '#node-agent/runtime/containerd-daemon.ts';
 import { missingForTestRuntime, startTestNode, TEST_IMAGE } from '#node-agent/testing.ts';
 import { type BarePod, startBarePod } from '#bench/bare-pod.ts';
+import { measurePodTimes, STUBBORN } from '#bench/pod-times.ts';
 import { figure, median, printTable, quantile } from '#bench/machine.ts';
 
 /**
@@ -18,79 +18,25 @@ import { figure, median, printTable, quantile } from '#bench/machine.ts';
 const ROUNDS = Number(process.argv[2] ?? 15);
 const AT_ONCE = 8;
 
-type Seen = Pod | 'gone';
-
-/** Follows all pods and tells who waits for one of them. */
-function followPods(api: Api, signal: AbortSignal) {
-  const waiting = new Map<string, (seen: Seen) => void>();
-  const following = (async () => {
-    for await (const batch of api.watch(pods, { namespace: 'default', signal })) {
-      for (const event of batch) {
-        if (event.type === 'BOOKMARK') continue;
-        const tell = waiting.get(event.object.metadata.name ?? '');
-        tell?.(event.type === 'DELETED' ? 'gone' : event.object);
-      }
-    }
-  })().catch(() => undefined); // ends with the signal
-  const until = (name: string, ok: (seen: Seen) => boolean): Promise<void> =>
-    new Promise((resolve) =>
-      waiting.set(name, (seen) => {
-        if (ok(seen)) resolve();
-      }),
-    );
-  return { until, following };
-}
-
-const running = (seen: Seen): boolean => seen !== 'gone' && seen.status?.phase === 'Running';
-const gone = (seen: Seen): boolean => seen === 'gone';
-const script = 'trap "" TERM; while :; do sleep 0.2; done';
-
-const pod = (name: string): Pod => ({
-  apiVersion: 'v1',
-  kind: 'Pod',
-  metadata: { name, namespace: 'default' },
-  spec: {
-    nodeName: 'n1',
-    automountServiceAccountToken: false,
-    terminationGracePeriodSeconds: 1,
-    containers: [{ name: 'main', image: TEST_IMAGE, command: ['sh', '-c', script] }],
-  },
-});
-
 const bareOf = (dir: string, name: string): BarePod => ({
   name,
   image: TEST_IMAGE,
-  command: ['sh', '-c', script],
+  command: ['sh', '-c', STUBBORN],
   logDir: join(dir, 'bare'),
 });
 
 async function measure(api: Api, dir: string, runtime: RuntimeClient): Promise<void> {
-  const stop = new AbortController();
-  const { until, following } = followPods(api, stop.signal);
   await runtime.pullImage(TEST_IMAGE, undefined);
   const bare: number[] = [];
-  const up: number[] = [];
-  const down: number[] = [];
-  const timed = async (seen: Promise<void>, act: () => Promise<unknown>): Promise<number> => {
-    const begun = performance.now();
-    await act();
-    await seen;
-    return performance.now() - begun;
-  };
-  for (let round = 0; round < ROUNDS; round++) {
-    const name = `one-${round}`;
-    bare.push(await startBarePod(runtime, bareOf(dir, name)));
-    up.push(await timed(until(name, running), () => api.create(pods, pod(name))));
-    const key = { namespace: 'default', name };
-    down.push(await timed(until(name, gone), () => api.delete(pods, key)));
-  }
-  const many = await Promise.all(
-    Array.from({ length: AT_ONCE }, (_, i) =>
-      timed(until(`many-${i}`, running), () => api.create(pods, pod(`many-${i}`))),
-    ),
-  );
-  stop.abort();
-  await following;
+  const { up, down, manyUp } = await measurePodTimes({
+    api,
+    nodeName: 'n1',
+    rounds: ROUNDS,
+    atOnce: AT_ONCE,
+    async eachRound(round) {
+      bare.push(await startBarePod(runtime, bareOf(dir, `one-${round}`)));
+    },
+  });
   const row = (what: string, values: readonly number[]): string[] => [
     what,
     `${figure(median(values))} ms`,
@@ -103,7 +49,7 @@ async function measure(api: Api, dir: string, runtime: RuntimeClient): Promise<v
     [
       row('bare CRI calls: sandbox, create, start', bare),
       row('pod created → Running, one at a time', up),
-      row(`pod created → Running, ${AT_ONCE} at once`, many),
+      row(`pod created → Running, ${AT_ONCE} at once`, manyUp),
       row('pod deleted (grace 1 s, ignores SIGTERM) → gone', down),
     ],
   );
