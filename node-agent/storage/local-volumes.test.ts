@@ -54,7 +54,7 @@ test('a volume for one pod alone is refused to the next until it is given back',
   local.use(use('a'), exclusive);
   assert.throws(() => local.use(use('b'), exclusive), /ReadWriteOncePod .* in use by another pod/);
   local.use(use('b'), { exclusive: false });
-  local.releasePod('a');
+  void local.releasePod('a');
   local.use(use('b'), exclusive);
   assert.deepEqual(local.uses(), [use('b')]);
 });
