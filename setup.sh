@@ -21,6 +21,10 @@ need /usr/lib/cni/bridge containernetworking-plugins
 need nft nftables
 need ip iproute2
 need conntrack conntrack
+# The Node of the npm package is linked with it, and minimal systems come without.
+if [ "$(uname -s)" = Linux ] && ! PATH="$PATH:/usr/sbin:/sbin" ldconfig -p 2>/dev/null | grep -q 'libatomic\.so\.1 '; then
+  wanted="$wanted libatomic1"
+fi
 if ! command -v npm >/dev/null 2>&1; then need npm npm; fi
 if [ "${1:-}" = test ]; then
   need etcd etcd-server

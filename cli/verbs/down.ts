@@ -4,6 +4,7 @@ import { systemClock } from '#base/clock.ts';
 import { agentRecords, dataDirOf, readRecord, readSettings, removeRecord } from '#cli/data-dir.ts';
 import { networkHolder } from '#cli/network-claim.ts';
 import { endProcess } from '#cli/process.ts';
+import { stopService } from '#cli/node-service.ts';
 import { UserError, type Verb } from '#cli/verb.ts';
 
 type Flags = { dataDir?: string; removeData?: boolean };
@@ -32,6 +33,9 @@ export async function stopMachine(dataDir: string, flags: { removeData?: boolean
   }
   if (process.getuid?.() !== 0)
     throw new UserError('stopping a node needs root: run as root or with sudo');
+  // Before anything else, or systemd would start the agent again.
+  if (await stopService(dataDir, { remove: flags.removeData ?? false }))
+    console.log('Stopped the service of this node.');
   const record = readRecord(dataDir);
   if (record) {
     const how = await endProcess(record, GRACE_MS, systemClock);

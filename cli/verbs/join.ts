@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
@@ -26,6 +26,14 @@ import {
 } from '#cli/data-dir.ts';
 import { discoverCluster, serverAddress } from '#cli/discovery.ts';
 import { fetchSettings } from '#cli/joining-objects.ts';
+import {
+  hasService,
+  hasSystemd,
+  isServiceActive,
+  serviceName,
+  serviceUnit,
+  startService,
+} from '#cli/node-service.ts';
 import { claimNetwork } from '#cli/network-claim.ts';
 import { preflight } from '#cli/preflight.ts';
 import { isSameProcess, startTicks } from '#cli/process.ts';
@@ -47,6 +55,10 @@ type Flags = {
   imageCredentialProviderBinDir?: string;
   clusterDns?: string;
   clusterDomain?: string;
+  cgroupDriver?: string;
+  shutdownGracePeriod?: string;
+  shutdownGracePeriodCriticalPods?: string;
+  service: string;
   timeout: string;
 };
 
@@ -69,6 +81,10 @@ export const join: Verb = {
       .option('--service-cluster-ip-range <cidr>', 'addresses of Services (the cluster tells)')
       .option('--cluster-dns <ip>', "address of the cluster's DNS (the cluster tells)")
       .option('--cluster-domain <domain>', "the cluster's domain (the cluster tells)")
+      .option('--cgroup-driver <cgroupfs|systemd>', "who makes pods' groups (default: cgroupfs)")
+      .option('--shutdown-grace-period <duration>', 'how long pods have when the machine goes down')
+      .option('--shutdown-grace-period-critical-pods <duration>', 'the part for critical pods')
+      .option('--service <auto|off>', 'run the agent as a service where systemd runs', 'auto')
       .option('--timeout <seconds>', 'give up waiting for Ready', '120')
       .addHelpText('after', '\nWithout --server and --token, a node that has joined is started.')
       .action((flags: Flags) => run(flags));
@@ -79,7 +95,7 @@ async function run(flags: Flags): Promise<void> {
   const dataDir = dataDirOf(flags.dataDir, process.env);
   const before = joinedNode(dataDir);
   const agent = before && readAgentRecord(dataDir, before.nodeName);
-  if (before && agent && isSameProcess(agent)) {
+  if (before && ((agent && isSameProcess(agent)) || (await isServiceActive(dataDir)))) {
     console.log(`Already running: node ${before.nodeName} of ${before.server}.`);
     return;
   }
@@ -97,10 +113,14 @@ async function run(flags: Flags): Promise<void> {
   await checkMachine(dataDir, wanted);
   const joined = 'token' in wanted ? await enrol(dataDir, wanted, report) : wanted;
   writeSettings(dataDir, { networkName: joined.networkName });
-  const child = await spawnAgent(dataDir, joined);
-  const nodeReady = waitReady(dataDir, joined, { sinceMs: startedAtMs, child });
-  await within(nodeReady, flags.timeout, paths(dataDir).nodeLog(joined.nodeName));
-  child.unref();
+  const asService = flags.service === 'auto' && (hasSystemd() || hasService(dataDir));
+  const agentEnded = await (asService ? startAsService : spawnAgent)(dataDir, joined);
+  if (asService) report(`the agent is a service of systemd: ${serviceName(dataDir)}`);
+  await within(
+    (signal) => waitReady(dataDir, joined, { sinceMs: startedAtMs, isEnded: agentEnded, signal }),
+    flags.timeout,
+    paths(dataDir).nodeLog(joined.nodeName),
+  );
   report(`node ${joined.nodeName} is Ready`, 'ready');
 }
 
@@ -162,6 +182,9 @@ async function enrol(
       ['--image-credential-provider-config', absolute(flags.imageCredentialProviderConfig)],
       ['--image-credential-provider-bin-dir', absolute(flags.imageCredentialProviderBinDir)],
       ['--cluster-domain', flags.clusterDomain ?? told?.clusterDomain],
+      ['--cgroup-driver', flags.cgroupDriver],
+      ['--shutdown-grace-period', flags.shutdownGracePeriod],
+      ['--shutdown-grace-period-critical-pods', flags.shutdownGracePeriodCriticalPods],
     ];
     const set = agentFlags.flatMap(([flag, value]) => (value ? [flag, value] : []));
     const joined = { server, nodeName, nodeIp, port, networkName, flags: set };
@@ -219,32 +242,61 @@ function writeCredentials(
   writeFileSync(to.bootstrap, `${JSON.stringify(config, null, 2)}\n`, { mode: 0o600 });
 }
 
-/** The agent outlives this command; its record lets `gantry down` find it. */
-async function spawnAgent(dataDir: string, joined: JoinedNode): Promise<ChildProcess> {
+function agentArguments(dataDir: string, joined: JoinedNode): string[] {
   const { nodeName, nodeIp, port, networkName } = joined;
   const to = files(dataDir);
-  const logFile = paths(dataDir).nodeLog(nodeName);
-  mkdirSync(dirname(logFile), { recursive: true });
-  const fd = openSync(logFile, 'a');
-  const program = joinPath(import.meta.dirname, '..', 'main.ts');
-  const flags = [
+  return [
+    'node-agent',
     ...['--kubeconfig', to.kubeconfig, '--bootstrap-kubeconfig', to.bootstrap],
     ...['--cert-dir', to.certDir, '--rotate-certificates', '--rotate-server-certificates'],
     ...['--client-ca-file', to.ca, '--data-dir', dataDir, '--network-name', networkName],
     ...['--node-name', nodeName, '--node-ip', nodeIp, '--port', String(port)],
     ...joined.flags,
   ];
-  const child = spawn(process.execPath, [...process.execArgv, program, 'node-agent', ...flags], {
+}
+
+function agentLog(dataDir: string, { nodeName }: JoinedNode): string {
+  const file = paths(dataDir).nodeLog(nodeName);
+  mkdirSync(dirname(file), { recursive: true });
+  return file;
+}
+
+/** Tells whether the agent has ended for good. */
+type Ended = () => boolean;
+
+/** The agent outlives this command; its record lets `gantry down` find it. */
+async function spawnAgent(dataDir: string, joined: JoinedNode): Promise<Ended> {
+  const fd = openSync(agentLog(dataDir, joined), 'a');
+  const program = joinPath(import.meta.dirname, '..', 'main.ts');
+  const args = [...process.execArgv, program, ...agentArguments(dataDir, joined)];
+  const child = spawn(process.execPath, args, {
     detached: true,
     stdio: ['ignore', fd, fd],
     cwd: '/',
   });
   closeSync(fd);
   await once(child, 'spawn');
-  const record = { pid: child.pid ?? 0, startTicks: startTicks(child.pid ?? 0) ?? '' };
+  child.unref();
+  noteAgent(dataDir, joined, child.pid ?? 0);
+  return () => child.exitCode !== null || child.signalCode !== null;
+}
+
+/** systemd keeps the agent running, also after a boot. */
+async function startAsService(dataDir: string, joined: JoinedNode): Promise<Ended> {
+  const launcher = joinPath(import.meta.dirname, '..', '..', 'gantry');
+  const unit = serviceUnit({
+    nodeName: joined.nodeName,
+    command: [launcher, ...agentArguments(resolve(dataDir), joined)],
+    logFile: agentLog(resolve(dataDir), joined),
+  });
+  noteAgent(dataDir, joined, await startService(dataDir, unit));
+  return () => false;
+}
+
+function noteAgent(dataDir: string, { nodeName, networkName }: JoinedNode, pid: number): void {
+  const record = { pid, startTicks: startTicks(pid) ?? '' };
   writeAgentRecord(dataDir, nodeName, record);
   claimNetwork(networkName, dataDir, record);
-  return child;
 }
 
 const LOOK_MS = 200;
@@ -253,14 +305,13 @@ const LOOK_MS = 200;
 async function waitReady(
   dataDir: string,
   { nodeName }: JoinedNode,
-  { sinceMs, child }: { sinceMs: number; child: ChildProcess },
+  { sinceMs, isEnded, signal }: { sinceMs: number; isEnded: Ended; signal: AbortSignal },
 ): Promise<void> {
   const { kubeconfig } = files(dataDir);
-  const isEnded = (): boolean => child.exitCode !== null || child.signalCode !== null;
   for (;;) {
     if (isEnded()) throw new UserError('the node agent ended');
     if (existsSync(kubeconfig) && (await saysReady(kubeconfig, nodeName, sinceMs))) return;
-    await systemClock.sleep(LOOK_MS);
+    await systemClock.sleep(LOOK_MS, { signal });
   }
 }
 
@@ -284,16 +335,21 @@ function isReady({ status }: Node, sinceMs = 0): boolean {
   return ready?.status === 'True' && at >= Math.floor(sinceMs / 1000) * 1000;
 }
 
-async function within(ready: Promise<void>, seconds: string, logFile: string): Promise<void> {
+async function within(
+  wait: (signal: AbortSignal) => Promise<void>,
+  seconds: string,
+  logFile: string,
+): Promise<void> {
   const stop = new AbortController();
   const late = systemClock.sleep(Number(seconds) * 1000, { signal: stop.signal }).then(() => {
     throw new UserError(`not Ready after ${seconds} s; it goes on in the background`);
   });
   late.catch(() => {});
+  const ready = wait(stop.signal);
+  ready.catch(() => {}); // it ends by the signal when it was too late
   try {
     await Promise.race([ready, late]);
   } catch (error) {
-    ready.catch(() => {});
     if (!(error instanceof UserError)) throw error;
     const lines = readFileSync(logFile, 'utf8').trimEnd().split('\n').slice(-8);
     const tail = lines.map((line) => `  ${line}`).join('\n');
