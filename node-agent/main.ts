@@ -24,9 +24,12 @@ import {
   readVerification,
   VERIFICATION_POLICIES,
 } from '#node-agent/images/pull-records.ts';
+import { readKubeletConfig } from '#node-agent/kubelet-config.ts';
+import { shutdownPeriods } from '#node-agent/node/shutdown-plan.ts';
 import { type NodeAgentConfig, start } from '#node-agent/start.ts';
 
 type Flags = {
+  config?: string;
   kubeconfig: string;
   bootstrapKubeconfig?: string;
   certDir?: string;
@@ -64,6 +67,8 @@ type Flags = {
   maxPods?: string;
   podMaxPids?: string;
   podManifestPath?: string;
+  cgroupDriver?: string;
+  cgroupRoot?: string;
   allowedUnsafeSysctls?: string;
   devicePluginDir?: string;
   evictionHard?: string;
@@ -71,14 +76,33 @@ type Flags = {
   evictionSoftGracePeriod?: string;
   evictionMinimumReclaim?: string;
   evictionMaxPodGracePeriod?: string;
+  shutdownGracePeriod?: string;
+  shutdownGracePeriodCriticalPods?: string;
+  shutdownGracePeriodByPodPriority?: string;
   v: string;
 };
+
+/** What the command line says, then what the configuration file says, then the defaults. */
+function withConfig(command: Command, log: Log): Flags {
+  const { config: file } = command.opts<Flags>();
+  if (file === undefined) return command.opts<Flags>();
+  const { flags, ignored } = readKubeletConfig(readFileSync(file, 'utf8'), file);
+  if (ignored.length > 0)
+    log.warn('fields of the configuration that mean nothing here', { file, fields: ignored });
+  for (const [name, value] of Object.entries(flags))
+    if (command.getOptionValueSource(name) !== 'cli') command.setOptionValue(name, value);
+  return command.opts<Flags>();
+}
+
+/** Time for what ends by the signal to end. */
+const EXIT_MS = 2_000;
 
 /** Runs `gantry node-agent` with these arguments until SIGTERM or SIGINT. */
 export async function main(args: readonly string[]): Promise<void> {
   const command = new Command('node-agent')
     .description('run the pods bound to this node')
     .requiredOption('--kubeconfig <file>', 'how to reach the API server, as this node')
+    .option('--config <file>', 'a KubeletConfiguration; flags that are given count more')
     .option('--bootstrap-kubeconfig <file>', 'with which to ask for what --kubeconfig will name')
     .option(
       '--cert-dir <dir>',
@@ -124,6 +148,8 @@ export async function main(args: readonly string[]): Promise<void> {
     .option('--max-pods <count>', 'most pods on this node')
     .option('--pod-max-pids <count>', 'most processes of one pod')
     .option('--pod-manifest-path <path>', 'manifests of pods to run without the API')
+    .option('--cgroup-driver <cgroupfs|systemd>', "who makes pods' groups; default: cgroupfs")
+    .option('--cgroup-root <group>', "group above pods' own")
     .option('--device-plugin-dir <dir>', 'where device plugins look for kubelet.sock')
     .option('--allowed-unsafe-sysctls <list>', 'sysctls pods may set besides the safe ones')
     .option('--eviction-hard <list>', 'memory.available<100Mi,…: evict pods at once')
@@ -131,23 +157,30 @@ export async function main(args: readonly string[]): Promise<void> {
     .option('--eviction-soft-grace-period <list>', 'memory.available=1m30s,…')
     .option('--eviction-minimum-reclaim <list>', 'memory.available=50Mi,…: free so much more')
     .option('--eviction-max-pod-grace-period <seconds>', 'most grace of a soft eviction')
+    .option('--shutdown-grace-period <duration>', 'how long pods have when the machine goes down')
+    .option('--shutdown-grace-period-critical-pods <duration>', 'the part of it for critical pods')
+    .option('--shutdown-grace-period-by-pod-priority <list>', '0=20,1000=30: seconds instead')
     .option('-v, --v <level>', 'verbosity: 0 or 4', '0');
   command.parse(args, { from: 'user' });
-  const flags = command.opts<Flags>();
+  const given = command.opts<Flags>();
   const log = createLog({
     component: 'node-agent',
-    level: Number(flags.v) >= 4 ? 'debug' : 'info',
+    level: Number(given.v) >= 4 ? 'debug' : 'info',
   });
   const stop = new AbortController();
   for (const name of ['SIGTERM', 'SIGINT'] as const)
     process.once(name, () => stop.abort(new Error(`received ${name}`)));
   try {
+    const flags = withConfig(command, log);
     await run(flags, { shown: shownFlags(command), signal: stop.signal, log });
   } catch (error) {
     if (!stop.signal.aborted) {
       log.error('the node agent ended', { error: errorText(error) });
       process.exitCode = 1;
     }
+    // What had begun before the failure must not keep a dead agent's process: nobody would start it anew.
+    stop.abort(error);
+    setTimeout(() => process.exit(), EXIT_MS).unref();
   }
 }
 
@@ -253,12 +286,24 @@ function configOf(flags: Flags): Omit<NodeAgentConfig, 'api'> {
       evictionMinimumReclaim: flags.evictionMinimumReclaim,
       maxGraceSeconds: Number(flags.evictionMaxPodGracePeriod ?? 0),
     },
+    cgroupDriver: cgroupDriver(flags.cgroupDriver),
+    cgroupRoot: flags.cgroupRoot,
+    shutdownPeriods: shutdownPeriods({
+      gracePeriod: flags.shutdownGracePeriod,
+      gracePeriodCriticalPods: flags.shutdownGracePeriodCriticalPods,
+      gracePeriodByPodPriority: flags.shutdownGracePeriodByPodPriority,
+    }),
     devicePluginDir: flags.devicePluginDir,
     allowedUnsafeSysctls: flags.allowedUnsafeSysctls?.split(','),
     podPidsLimit: optionalNumber(flags.podMaxPids),
   };
   const given = Object.entries(optional).filter(([, value]) => value !== undefined);
   return { nodeName, nodeIp, rootDir, ...(Object.fromEntries(given) as Partial<NodeAgentConfig>) };
+}
+
+function cgroupDriver(text: string | undefined): NodeAgentConfig['cgroupDriver'] {
+  if (text === undefined || text === 'cgroupfs' || text === 'systemd') return text;
+  throw new ConfigError(`--cgroup-driver is cgroupfs or systemd, not "${text}"`);
 }
 
 const optionalNumber = (text: string | undefined): number | undefined =>

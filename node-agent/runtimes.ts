@@ -7,6 +7,8 @@ import { PAUSE_IMAGE } from '#node-agent/images-local/pause.ts';
 import { createPeers, type PeerIdentity } from '#node-agent/images-local/peers.ts';
 import type { RegistryHandler } from '#node-agent/images-local/registry.ts';
 import { startLocalImages } from '#node-agent/images-local/start.ts';
+import { type CgroupDriver } from '#node-agent/node/cgroup-layout.ts';
+import { chooseDriver } from '#node-agent/node/node-cgroups.ts';
 import { connectContainerd, type RuntimeClient } from '#node-agent/runtime/containerd.ts';
 import { connectSnapshots, type ImageSnapshots } from '#node-agent/runtime/containerd-snapshots.ts';
 import { detectHost } from '#node-agent/runtime/containerd-config.ts';
@@ -41,6 +43,8 @@ export type RuntimesConfig = {
   /** Where the runtimes look for the CNI configuration; default below `rootDir`. */
   cniConfDir?: string;
   nodeName: string;
+  /** Who makes pods' groups; a runtime that was given is asked first. */
+  cgroupDriver?: CgroupDriver;
   /** Authority of the nodes' certificates, path. */
   clientCaFile?: string;
   /** With which other nodes are asked for images; without, they are not. */
@@ -56,6 +60,8 @@ export type Runtimes = Pick<RuntimeRouter, 'client' | 'imagesFor'> & {
   /** Of the main runtime. */
   snapshots: ImageSnapshots;
   microvms(): MicrovmState;
+  /** With whose groups the main runtime works. */
+  cgroupDriver: CgroupDriver;
   /** Keeps the runtimes alive until the signal: pods run on without, but nothing can be done for them. */
   supervise(onChange: () => void, signal: AbortSignal): Promise<void>;
   /** Answers other nodes with images and layers that are here; absent for a runtime that was given. */
@@ -79,7 +85,9 @@ export async function startRuntimes(
     config.microvms === 'auto'
       ? { ready: false, reason: 'Starting', message: 'the microVM runtime is starting' }
       : undefined;
-  const router = createRouter(connectContainerd({ endpoint: main.endpoint, clock, log }), {
+  const client = connectContainerd({ endpoint: main.endpoint, clock, log });
+  const told = config.runtimeEndpoint ? await client.cgroupDriver?.() : undefined;
+  const router = createRouter(client, {
     reserved: [MICROVM_HANDLER],
     missing: () => `this node has no microVMs: ${state?.message ?? 'they are turned off'}`,
   });
@@ -125,6 +133,7 @@ export async function startRuntimes(
     imagesFor: (handler) => router.imagesFor(handler),
     snapshots: connectSnapshots(main.endpoint),
     microvms: () => state,
+    cgroupDriver: chooseDriver(config.cgroupDriver, told),
     done: main.done,
     ...(main.serveImages ? { serveImages: main.serveImages } : {}),
     async supervise(onChange, until) {
@@ -187,6 +196,7 @@ async function startMain(
       dir,
       cniConfDir: cniConfDir(config),
       sandboxImage: PAUSE_IMAGE,
+      systemdCgroup: config.cgroupDriver === 'systemd',
       registries: local.registries,
       clock,
       log,

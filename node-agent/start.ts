@@ -1,6 +1,5 @@
-import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { type Clock, systemClock } from '#base/clock.ts';
 import { errorText, type Log, silentLog } from '#base/log.ts';
 import { orAborted, type Running, runTogether } from '#base/running.ts';
@@ -9,7 +8,6 @@ import type { Api } from '#client/api.ts';
 import { createEventRecorder } from '#client/events.ts';
 import { createInformers, type Informers } from '#client/informer-factory.ts';
 import { nodes, pods, runtimeClasses, services as serviceResource } from '#client/resources.ts';
-import { openCgroups } from '#node-agent/node/cgroups.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
 import { collectGarbage } from '#node-agent/node/container-gc.ts';
 import { giveBackVolumes } from '#node-agent/csi/csi-farewell.ts';
@@ -29,12 +27,19 @@ import { removeNetwork } from '#node-agent/network/start.ts';
 import {
   allocatableAmounts,
   hasAppArmor,
-  meminfo,
   readCapacity,
   readNodeInfo,
   type Reserved,
 } from '#node-agent/node/node-facts.ts';
+import {
+  nodeLimits,
+  openNodeCgroups,
+  readResourceFacts,
+  removeNodeCgroups,
+} from '#node-agent/node/node-cgroups.ts';
 import type { NodeServices } from '#node-agent/node/node-services.ts';
+import { NodeShutdown } from '#node-agent/node/node-shutdown.ts';
+import type { ShutdownPeriod } from '#node-agent/node/shutdown-plan.ts';
 import { NodeReporter } from '#node-agent/node/node-status.ts';
 import { admitPod } from '#node-agent/pods/pod-admission.ts';
 import { PodDetails } from '#node-agent/pods/pod-details.ts';
@@ -125,6 +130,10 @@ export type NodeAgentConfig = RuntimesConfig & {
   flags?: Readonly<Record<string, string>>;
   /** When pods are evicted; default as the kubelet's. */
   eviction?: EvictionFlags & { maxGraceSeconds?: number };
+  /** How long pods have to end, by priority, when the machine goes down; none: it does not wait. */
+  shutdownPeriods?: readonly ShutdownPeriod[];
+  /** Group above `kubepods`; with cgroupfs by default one of this node's own. */
+  cgroupRoot?: string;
 };
 
 type Surroundings = { signal: AbortSignal; log?: Log; clock?: Clock };
@@ -163,6 +172,7 @@ export async function start(
   const parts = await makeServices(config, {
     informers,
     runtime: runtime.client,
+    cgroupDriver: runtime.cgroupDriver,
     imagesFor: (handler) => runtime.imagesFor(handler),
     snapshots: runtime.snapshots,
     version,
@@ -182,6 +192,11 @@ export async function start(
     maxGraceSeconds: config.eviction?.maxGraceSeconds ?? 0,
     onChange: () => reporter.poke(),
   });
+  const shutdown = new NodeShutdown({
+    services,
+    periods: config.shutdownPeriods ?? [],
+    onChange: () => reporter.poke(),
+  });
   const apparmor = hasAppArmor();
   const workers = new PodWorkers({
     services,
@@ -196,7 +211,8 @@ export async function start(
         features: services.features(pod),
         allowedUnsafeSysctls: config.allowedUnsafeSysctls ?? [],
       };
-      const refusal = eviction.refuse(pod) ?? (facts && admitPod(pod, others, facts));
+      const refusal =
+        shutdown.refuse() ?? eviction.refuse(pod) ?? (facts && admitPod(pod, others, facts));
       return refusal ?? services.devices.reserve(pod);
     },
     signal,
@@ -243,7 +259,8 @@ export async function start(
     devices: () => services.devices.amounts(),
     info: readNodeInfo(version, AGENT_VERSION),
     has: (pressure) => eviction.has(pressure),
-    notReady: async () => network.problem ?? (await runtimeProblem(runtime.client)),
+    notReady: async () =>
+      shutdown.problem ?? network.problem ?? (await runtimeProblem(runtime.client)),
     images: () => runtime.client.listImages(),
     microvms: () => runtime.microvms(),
     volumes: csi.volumes,
@@ -299,6 +316,7 @@ export async function start(
         collectImages({ service: runtime.client, services, clock, signal: own }),
         rotateLogs({ services, clock, signal: own }),
         eviction.run(workers, own),
+        shutdown.run(workers, own),
         services.volumes.usage.run(workers, own),
         statics.run(workers, own),
       ]);
@@ -356,6 +374,7 @@ async function makeServices(
     informers: Informers;
     runtime: RuntimeClient;
     imagesFor: Runtimes['imagesFor'];
+    cgroupDriver: Runtimes['cgroupDriver'];
     snapshots: ImageSnapshots;
     version: Awaited<ReturnType<RuntimeClient['version']>>;
     networkProblem: () => string | undefined;
@@ -406,13 +425,19 @@ async function makeServices(
     onReferenceChange: (uid) => result.onReferenceChange(uid),
   });
   const thresholds = readThresholds(config.eviction ?? {});
-  const { reserved, maxPods } = config;
+  const { reserved = [], maxPods } = config;
   const capacity = readCapacity(rootDir, { reserved, maxPods, thresholds });
+  const cgroups = openNodeCgroups(
+    { nodeName, rootDir, log },
+    around.cgroupDriver,
+    config.cgroupRoot,
+  );
+  await cgroups.setNode(nodeLimits(capacity, reserved));
   const services: NodeServices = {
     nodeName,
     host: { ips: nodeIp.split(','), runtimeOf },
     allocatable: allocatableAmounts(capacity),
-    memoryCapacityBytes: meminfo().totalBytes,
+    resourceFacts: readResourceFacts(cgroups),
     podPidsLimit: config.podPidsLimit,
     clusterDomain: config.clusterDomain ?? DEFAULT_DOMAIN,
     dns: () => ({
@@ -432,7 +457,7 @@ async function makeServices(
     probes: new Probes({ run: handlers, clock, log, events, onChange }),
     handlers,
     volumes,
-    cgroups: openCgroups({ prefix: cgroupPrefix(nodeName, rootDir), log }),
+    cgroups,
     services: (namespace) => [
       ...serviceInformer.list(namespace),
       ...(namespace === 'default'
@@ -456,12 +481,6 @@ async function makeServices(
     }),
   };
   return Object.assign(result, { services, events, csi, capacity, thresholds });
-}
-
-/** Own to this node of this data directory: several clusters can share a machine. */
-export function cgroupPrefix(nodeName: string, rootDir: string): string {
-  const hash = createHash('sha256').update(resolve(rootDir)).digest('hex').slice(0, 8);
-  return `gantry/${nodeName}-${hash}`;
 }
 
 function readIfThere(path: string): string {
@@ -492,7 +511,7 @@ export async function clearNode(
     const mounted = isMountPoint(join(rootDir, 'memory'));
     await unmountAll(rootDir);
     if (mounted) did.push(`Unmounted the volumes of node ${name}.`);
-    openCgroups({ prefix: cgroupPrefix(name, rootDir), log }).removeAll();
+    await removeNodeCgroups({ nodeName: name, rootDir, log });
   }
   if (did.length > 0) {
     await (networkName ? removeNetwork(networkName) : removeNetwork());

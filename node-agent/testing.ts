@@ -9,7 +9,8 @@ import { startLocalImages } from '#node-agent/images-local/start.ts';
 import { connectContainerd, type RuntimeClient } from '#node-agent/runtime/containerd.ts';
 import { detectHost, missingForContainerd } from '#node-agent/runtime/containerd-config.ts';
 import { ensureContainerd, stopContainerd } from '#node-agent/runtime/containerd-daemon.ts';
-import { cgroupPrefix, clearNode, type NodeAgentConfig, start } from '#node-agent/start.ts';
+import { ownRoot } from '#node-agent/node/node-cgroups.ts';
+import { clearNode, type NodeAgentConfig, start } from '#node-agent/start.ts';
 
 /** A small image with a shell, made of the machine's own static busybox. */
 export const TEST_IMAGE = 'gantry.internal/test/busybox:1';
@@ -193,7 +194,7 @@ export async function startTestNode(options: TestNodeOptions): Promise<TestNode>
     dir,
     nodeName,
     rootDir,
-    cgroupPrefix: cgroupPrefix(nodeName, rootDir),
+    cgroupPrefix: ownRoot(nodeName, rootDir),
     get port() {
       return current.agent.port();
     },

@@ -22,7 +22,7 @@ import { criSignal } from '#node-agent/containers/stop-signal.ts';
 
 export const DEFAULT_TERMINATION_PATH = '/dev/termination-log';
 
-type Facts = Pick<NodeServices, 'paths' | 'features' | 'cgroups' | 'memoryCapacityBytes'>;
+type Facts = Pick<NodeServices, 'paths' | 'features' | 'resourceFacts'>;
 
 export type ContainerRequest = {
   pod: Pod;
@@ -77,10 +77,7 @@ export function containerConfig(request: ContainerRequest, facts: Facts): Contai
     tty: spec.tty ?? false,
     ...(spec.lifecycle?.stopSignal ? { stopSignal: criSignal(spec.lifecycle.stopSignal) } : {}),
     linux: {
-      resources: containerResources(pod, spec, {
-        memoryCapacityBytes: facts.memoryCapacityBytes,
-        cgroupVersion: facts.cgroups?.version ?? 1,
-      }),
+      resources: containerResources(pod, spec, facts.resourceFacts),
       securityContext: containerSecurity({
         pod,
         container: spec,

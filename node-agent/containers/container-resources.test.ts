@@ -33,7 +33,11 @@ test('a VM is sized by what its containers may use, without the overhead of the 
 
 test('the host bounds the memory and processes of containers, not those of a VM', () => {
   const on = (handler: string) =>
-    hostLimits(pod, { podPidsLimit: 100, runtimeHandler: () => handler });
+    hostLimits(pod, {
+      podPidsLimit: 100,
+      runtimeHandler: () => handler,
+      resourceFacts: { hugepageSizes: [] },
+    });
   assert.equal(on('runc').memoryBytes, 228 * MIB);
   assert.equal(on('runc').pids, 100);
   assert.equal(on('microvm').memoryBytes, undefined);

@@ -45,7 +45,14 @@ export function reportedLimits(
   };
 }
 
-export type ResourceFacts = { memoryCapacityBytes: number; cgroupVersion: 1 | 2 };
+export type ResourceFacts = {
+  memoryCapacityBytes: number;
+  cgroupVersion: 1 | 2;
+  /** Sizes of huge pages that the kernel has, in the words of cgroups: `2MB`, `1GB`. */
+  hugepageSizes: readonly string[];
+  /** Whether groups bound swap. */
+  swap: boolean;
+};
 
 /** What the kernel shall give and deny a container. */
 export function containerResources(
@@ -68,24 +75,40 @@ export function containerResources(
       requests.get('memory') ?? memoryLimit ?? 0,
       facts.memoryCapacityBytes,
     ),
-    ...hugepages(limits),
-    // One process out of memory ends its container as a whole.
-    ...(facts.cgroupVersion === 2 && memoryLimit ? { unified: { 'memory.oom.group': '1' } } : {}),
+    ...withHugepages(
+      hugepageLimits(facts.hugepageSizes, limits, amountsOf(pod.spec.resources?.limits)),
+    ),
+    ...swapLimits(memoryLimit, facts),
   };
 }
 
-/** Page sizes in the words of cgroups: `2MB`, `1GB`. */
-function hugepages(limits: Amounts): Pick<LinuxContainerResources, 'hugepageLimits'> {
-  const asked = [...limits].filter(([name]) => name.startsWith(HUGEPAGES));
-  if (asked.length === 0) return {};
-  const hugepageLimits = asked.map(([name, limit]) => ({
-    pageSize: `${name.slice(HUGEPAGES.length).replace(/i$/, '')}B`,
-    limit,
-  }));
-  return { hugepageLimits };
+/** Containers do not swap, as the kubelet's NoSwap has it: with v1 only those with a limit can be told. */
+function swapLimits(
+  memoryLimit: number | undefined,
+  { cgroupVersion, swap }: ResourceFacts,
+): Pick<LinuxContainerResources, 'unified' | 'memorySwapLimitInBytes'> {
+  if (cgroupVersion === 1)
+    return swap && memoryLimit ? { memorySwapLimitInBytes: memoryLimit } : {};
+  const unified = {
+    // One process out of memory ends its container as a whole.
+    ...(memoryLimit ? { 'memory.oom.group': '1' } : {}),
+    ...(swap ? { 'memory.swap.max': '0' } : {}),
+  };
+  return Object.keys(unified).length > 0 ? { unified } : {};
 }
 
-const HUGEPAGES = 'hugepages-';
+export type HugepageLimit = { pageSize: string; limit: number };
+
+const withHugepages = (list: HugepageLimit[]): Pick<LinuxContainerResources, 'hugepageLimits'> =>
+  list.length > 0 ? { hugepageLimits: list } : {};
+
+/** A limit for each size that the kernel has: who asks for none gets none. The first list that names a size wins. */
+export function hugepageLimits(sizes: readonly string[], ...limits: Amounts[]): HugepageLimit[] {
+  return sizes.map((pageSize) => {
+    const name = `hugepages-${pageSize.replace(/B$/, 'i')}`;
+    return { pageSize, limit: limits.find((list) => list.has(name))?.get(name) ?? 0 };
+  });
+}
 
 /**
  * Who is killed first when the node runs out of memory.
@@ -109,10 +132,15 @@ export type PodLimits = {
   cpuPeriodUs: number;
   memoryBytes?: number;
   pids?: number;
+  hugepages?: HugepageLimit[];
 };
 
 /** Limits of the pod as a whole. */
-export function podLimits(pod: Pod, pidsLimit: number | undefined): PodLimits {
+export function podLimits(
+  pod: Pod,
+  pidsLimit: number | undefined,
+  hugepageSizes: readonly string[] = [],
+): PodLimits {
   const requests = podAmounts(pod.spec, 'requests');
   const limits = podAmounts(pod.spec, 'limits');
   const cpu = allLimit(pod, 'cpu') ? limits.get('cpu') : undefined;
@@ -123,6 +151,7 @@ export function podLimits(pod: Pod, pidsLimit: number | undefined): PodLimits {
     ...(cpu ? { cpuQuotaUs: cpuQuota(cpu) } : {}),
     ...(memory ? { memoryBytes: memory } : {}),
     ...(pidsLimit ? { pids: pidsLimit } : {}),
+    ...(hugepageSizes.length > 0 ? { hugepages: hugepageLimits(hugepageSizes, limits) } : {}),
   };
 }
 
@@ -133,9 +162,13 @@ export function podLimits(pod: Pod, pidsLimit: number | undefined): PodLimits {
  */
 export function hostLimits(
   pod: Pod,
-  node: { podPidsLimit: number | undefined; runtimeHandler: (pod: Pod) => string },
+  node: {
+    podPidsLimit: number | undefined;
+    runtimeHandler: (pod: Pod) => string;
+    resourceFacts: Pick<ResourceFacts, 'hugepageSizes'>;
+  },
 ): PodLimits {
-  const limits = podLimits(pod, node.podPidsLimit);
+  const limits = podLimits(pod, node.podPidsLimit, node.resourceFacts.hugepageSizes);
   if (node.runtimeHandler(pod) !== MICROVM_HANDLER) return limits;
   const { memoryBytes: _, pids: __, ...others } = limits;
   return others;

@@ -16,7 +16,7 @@ type Facts = Pick<
 export function sandboxConfig(pod: Pod, attempt: number, facts: Facts): PodSandboxConfig {
   const identity = identityOf(pod);
   const { uid, name, namespace } = identity;
-  const cgroupParent = facts.cgroups?.podPath(uid, qosClass(pod));
+  const cgroupParent = facts.cgroups?.sandboxParent(uid, qosClass(pod));
   return {
     metadata: { name, namespace, uid, attempt },
     hostname: pod.spec.hostNetwork ? '' : podHostname(pod, facts.clusterDomain).hostname,

@@ -56,7 +56,7 @@ export async function sweep({ services, isWanted }: Omit<GarbageOptions, 'clock'
   for (const uid of cgroups?.pods() ?? []) {
     if (isWanted(uid) || services.runtimes.get(uid).sandboxes.length > 0) continue;
     // What the runtime does not know any more can end by us only; the next sweep removes the groups.
-    if (!cgroups?.remove(uid)) cgroups?.killLeft(uid);
+    if (!(await cgroups?.remove(uid))) cgroups?.killLeft(uid);
   }
 }
 

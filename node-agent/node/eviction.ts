@@ -6,7 +6,7 @@ import type { Amount, Signal, Threshold } from '#node-agent/node/eviction-thresh
 /** How long a condition stays after it was last true. Source: evictionPressureTransitionPeriod. */
 export const TRANSITION_MS = 5 * 60_000;
 /** Pods of this priority keep the node or the cluster alive. Source: system-critical priority. */
-const CRITICAL_PRIORITY = 2_000_000_000;
+export const CRITICAL_PRIORITY = 2_000_000_000;
 
 export type Pressure = 'MemoryPressure' | 'DiskPressure' | 'PIDPressure';
 export type Resource = 'memory' | 'ephemeral-storage' | 'inodes' | 'pids';

@@ -3,6 +3,7 @@ import type { Log } from '#base/log.ts';
 import type { Amounts } from '#api/pod-resources.ts';
 import type { Pod, Service } from '#api/types.ts';
 import type { EventRecorder } from '#client/events.ts';
+import type { ResourceFacts } from '#node-agent/containers/container-resources.ts';
 import type { Cgroups } from '#node-agent/node/cgroups.ts';
 import type { HostFacts } from '#node-agent/containers/container-status.ts';
 import type { DevicePlugins } from '#node-agent/devices/device-plugins.ts';
@@ -26,7 +27,7 @@ export type NodeServices = {
   host: HostFacts;
   /** What pods may use in all, as in `amountsOf`. */
   allocatable: Amounts;
-  memoryCapacityBytes: number;
+  resourceFacts: ResourceFacts;
   podPidsLimit: number | undefined;
   clusterDomain: string;
   dns: () => DnsFacts;

@@ -18,21 +18,21 @@ export async function resizeContainers(
   { containers }: Extract<PodStep, { step: 'resize' }>,
 ): Promise<void> {
   const { pod, memory, services } = ctx;
-  const { runtime, runtimes, cgroups, memoryCapacityBytes, clock } = services;
+  const { runtime, runtimes, cgroups, resourceFacts, clock } = services;
   const identity = identityOf(pod);
   const target = hostLimits(pod, services);
-  const setPod = (limits: PodLimits): void => cgroups?.update(identity.uid, qosClass(pod), limits);
-  const facts = { memoryCapacityBytes, cgroupVersion: cgroups?.version ?? 1 };
+  const setPod = async (limits: PodLimits): Promise<void> =>
+    cgroups?.update(identity.uid, qosClass(pod), limits);
   try {
     // A pod has to be the roomier of both while its containers change.
-    setPod(roomier(memory.podLimits ?? target, target));
+    await setPod(roomier(memory.podLimits ?? target, target));
     for (const { record, container, limits } of containers) {
-      const resources = { ...containerResources(pod, container.spec, facts), ...limits };
+      const resources = { ...containerResources(pod, container.spec, resourceFacts), ...limits };
       await runtime.updateContainerResources(record.id, resources);
       memory.resized.set(record.id, limits);
       await runtimes.refreshContainer(record.id, identity);
     }
-    setPod(target);
+    await setPod(target);
     memory.podLimits = target;
     memory.resizeFailure = undefined;
     const names = containers.map(({ container }) => container.spec.name).join(', ');

@@ -39,7 +39,12 @@ test('resources in the units of the kernel', () => {
   const pod = podOf({ containers: [limited('250m', '64Mi', { cpu: '100m' })] });
   const [container] = pod.spec.containers;
   assert.ok(container);
-  const facts = { memoryCapacityBytes: 1024 ** 3, cgroupVersion: 2 } as const;
+  const facts = {
+    memoryCapacityBytes: 1024 ** 3,
+    cgroupVersion: 2,
+    hugepageSizes: [],
+    swap: false,
+  } as const;
   assert.deepEqual(containerResources(pod, container, facts), {
     cpuShares: 102,
     cpuPeriod: 100_000,

@@ -17,6 +17,7 @@ import {
 } from '#node-agent/pods/pod-observation.ts';
 import { stopOf } from '#node-agent/pods/pod-outcome.ts';
 import { mayRestartAll, outdatedIn, outdatedRunning } from '#node-agent/pods/restart-all.ts';
+import { TERMINATED } from '#node-agent/node/shutdown-plan.ts';
 import { PREEMPTING } from '#node-agent/pods/pod-preemption.ts';
 import { TERMINATION_BY_NODE } from '#node-agent/pods/stop-orders.ts';
 import { unsizedContainers } from '#node-agent/pods/pod-resize.ts';
@@ -223,7 +224,7 @@ function conditions(
 /** What the node itself says of a pod that it ends for others' sake. */
 function disruption({ reason, message }: { reason: string; message: string }): string | undefined {
   if (reason === PREEMPTING) return 'Pod was preempted by Kubelet to accommodate a critical pod.';
-  return reason === 'Evicted' ? message : undefined;
+  return reason === 'Evicted' || reason === TERMINATED ? message : undefined;
 }
 
 /** Keeps the transition time of a condition whose status did not change. */

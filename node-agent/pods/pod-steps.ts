@@ -176,9 +176,9 @@ export async function createSandbox(ctx: StepContext, step: Step<'create-sandbox
   try {
     const config = sandboxConfig(pod, step.attempt + memory.attemptOffset, services);
     await mkdir(podDir(services.paths, identity.uid), { recursive: true, mode: 0o750 });
-    const id = await services.sandboxSlots.run(() => {
+    const id = await services.sandboxSlots.run(async () => {
       memory.podLimits = hostLimits(pod, services);
-      cgroups?.create(identity.uid, qosClass(pod), memory.podLimits);
+      await cgroups?.create(identity.uid, qosClass(pod), memory.podLimits);
       return runtime.runPodSandbox(config, services.runtimeHandler(pod));
     });
     await runtimes.refreshSandbox(id, identity);
@@ -245,7 +245,7 @@ export async function release(ctx: StepContext): Promise<void> {
   services.volumes.forget(uid);
   services.devices.forget(uid);
   memory.volumes = { state: 'absent' };
-  for (let tries = 1; services.cgroups && !services.cgroups.remove(uid); tries++) {
+  for (let tries = 1; services.cgroups && !(await services.cgroups.remove(uid)); tries++) {
     if (tries === CGROUP_TRIES) throw new Error(`processes are left in the cgroups of pod ${uid}`);
     // A runtime that died while it made a sandbox no longer knows what it had begun.
     if (tries >= CGROUP_KILL_TRIES) services.cgroups.killLeft(uid);
@@ -357,7 +357,7 @@ async function prepareContainer(ctx: StepContext, step: Step<'start-container'>)
   if (attempt > 0) {
     // The pod may have been resized since.
     memory.podLimits = hostLimits(pod, services);
-    services.cgroups?.update(uid, qosClass(pod), memory.podLimits);
+    await services.cgroups?.update(uid, qosClass(pod), memory.podLimits);
   }
   const image = memory.imageInfos.get(spec.name);
   if (!image) throw new ConfigError(`image of container ${spec.name} is not known`);

@@ -33,8 +33,11 @@ import {
 } from './containerd-processes.ts';
 import { criVersion, removeSandboxes } from './containerd-probe.ts';
 
-/** containerd answers in 0.3 s on an idle machine; a full disk check or a cold cache takes longer. */
-const START_TIMEOUT_MS = 30_000;
+/**
+ * containerd answers in 0.3 s on an idle machine; a full disk check or a cold cache takes longer, and
+ * an emulated machine took 40 s. One that has ended is noticed at once.
+ */
+const START_TIMEOUT_MS = 120_000;
 /** Time for containerd to end after SIGTERM before it is killed. */
 const STOP_TIMEOUT_MS = 5_000;
 /** Time for all sandboxes to be removed through CRI before their processes are killed. */
@@ -50,6 +53,8 @@ export type EnsureContainerdOptions = {
   cniConfDir: string;
   /** The image of pods' sandboxes; pulled through `registries` when absent. */
   sandboxImage: string;
+  /** True when the agent makes pods' groups through systemd. */
+  systemdCgroup?: boolean;
   /** Registry host name → URL that its pulls go to (see `setRegistries`). */
   registries?: Readonly<Record<string, string>>;
   host?: HostFacts;
@@ -107,8 +112,8 @@ export async function ensureContainerd(options: EnsureContainerdOptions): Promis
   signal?.throwIfAborted();
 
   const paths = containerdPaths(options.dir);
-  const { cniConfDir, sandboxImage } = options;
-  const config = containerdConfig({ ...paths, cniConfDir, sandboxImage }, host);
+  const { cniConfDir, sandboxImage, systemdCgroup = false } = options;
+  const config = containerdConfig({ ...paths, cniConfDir, sandboxImage, systemdCgroup }, host);
   await forgetEarlierBoot(paths);
   for (const dir of [paths.rootDir, paths.stateDir, paths.certsDir, cniConfDir])
     mkdirSync(dir, { recursive: true, mode: 0o711 });

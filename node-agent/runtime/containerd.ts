@@ -134,6 +134,7 @@ function sandboxCalls(
 ): Pick<
   RuntimeService,
   | 'version'
+  | 'cgroupDriver'
   | 'status'
   | 'runPodSandbox'
   | 'stopPodSandbox'
@@ -153,6 +154,16 @@ function sandboxCalls(
         version: answer.runtimeVersion,
         features: featuresOf(answer.runtimeName, answer.runtimeVersion),
       };
+    },
+    async cgroupDriver() {
+      try {
+        type Answer = { linux: { cgroupDriver: 'SYSTEMD' | 'CGROUPFS' } | null };
+        const { linux } = await call<Answer>('RuntimeConfig', {}, QUICK_MS);
+        return linux ? (linux.cgroupDriver === 'SYSTEMD' ? 'systemd' : 'cgroupfs') : undefined;
+      } catch (error) {
+        if (isRuntimeError(error, 'Unimplemented')) return undefined;
+        throw error;
+      }
     },
     async status() {
       const answer = await call<{ status: { conditions: RuntimeCondition[] } | null }>(

@@ -262,6 +262,8 @@ export type SelectorFilter = { labelSelector?: Labels; id?: string; podSandboxId
 export type RuntimeService = {
   version(): Promise<RuntimeVersion>;
   status(): Promise<RuntimeCondition[]>;
+  /** Who makes the groups it puts containers into; undefined from a runtime that does not tell. */
+  cgroupDriver?(): Promise<'cgroupfs' | 'systemd' | undefined>;
   /** Returns the sandbox's id. */
   runPodSandbox(config: PodSandboxConfig, runtimeHandler: string): Promise<string>;
   /** Kills what still runs in it and tears the network down. Idempotent. */
