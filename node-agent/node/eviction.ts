@@ -186,7 +186,7 @@ export function exceededLimit({ pod, usage }: Candidate): string | undefined {
 
 /** Whether local storage of a pod has any limit, so that it is worth measuring. */
 export const hasStorageLimit = ({ spec }: Pod): boolean =>
-  (spec.volumes ?? []).some((v) => v.emptyDir?.sizeLimit && v.emptyDir.medium !== 'Memory') ||
+  (spec.volumes ?? []).some((v) => v.emptyDir?.sizeLimit && !v.emptyDir.medium) ||
   spec.containers.some((c) => c.resources?.limits?.['ephemeral-storage']);
 
 /** `92Mi`: bytes in the largest binary unit that leaves a whole number. */

@@ -41,7 +41,7 @@ export async function podUsage(
     }
     const emptyDirBytes = new Map<string, number>();
     for (const { name, emptyDir } of pod.spec.volumes ?? []) {
-      if (!emptyDir || emptyDir.medium === 'Memory') continue;
+      if (!emptyDir || emptyDir.medium) continue;
       const dir = volumeDir(services.paths, identity.uid, emptyDirVolume.plugin, name);
       const usage = await treeUsage(dir);
       emptyDirBytes.set(name, usage.bytes);

@@ -38,6 +38,12 @@ export async function mountTmpfs(
   await run('mount', ['-t', 'tmpfs', '-o', flags.join(','), 'tmpfs', dir]);
 }
 
+/** Mounts huge pages of a size, unless something is mounted there. Throws with mount's own words. */
+export async function mountHugepages(dir: string, pageBytes: number): Promise<void> {
+  if (isMountPoint(dir)) return;
+  await run('mount', ['-t', 'hugetlbfs', '-o', `pagesize=${pageBytes}`, 'nodev', dir]);
+}
+
 /**
  * Makes a directory a place from which mounts spread to containers and back, as volumes with mount
  * propagation need. Safe to repeat. Throws with mount's own words.
