@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { configMap } from '#api/core/config-map.ts';
 import { namespace } from '#api/core/namespace.ts';
+import { validateObjectMeta } from '#api/validate-meta.ts';
 import { createErrors, updateErrors } from '#api/kind-probe.ts';
 
 const metadata = (more: object) => ({ metadata: { name: 'a', ...more } });
@@ -58,6 +59,17 @@ test('metadata: what a create is refused for', () => {
     assert.equal(errors.length, expected.length, `${what}: ${errors.join('\n')}`);
     for (const [i, pattern] of expected.entries()) assert.match(errors[i] ?? '', pattern, what);
   }
+});
+
+test('finalizers of custom kinds are any names', () => {
+  const thing = { scope: 'Namespaced', group: 'x.io', schema: { type: 'object' } } as const;
+  const of = (finalizer: string) => {
+    const object = { apiVersion: 'x.io/v1', kind: 'Thing' };
+    const meta = { name: 'a', namespace: 'n', finalizers: [finalizer] };
+    return validateObjectMeta({ ...object, metadata: meta }, thing).map(({ path }) => path);
+  };
+  assert.deepEqual(of('mine'), []);
+  assert.deepEqual(of('not a name'), ['metadata.finalizers']);
 });
 
 test('names of namespaces are labels', () => {

@@ -12,7 +12,7 @@ const MAX_ANNOTATION_BYTES = 256 * 1024;
 /** Names of finalizers that need no domain. */
 const STANDARD_FINALIZERS: readonly string[] = ['kubernetes', 'orphan', 'foregroundDeletion'];
 
-type KindRules = Pick<Kind, 'scope' | 'validateName' | 'group'>;
+type KindRules = Pick<Kind, 'scope' | 'validateName' | 'group'> & Partial<Pick<Kind, 'schema'>>;
 
 /**
  * The rules of a new object's metadata, in upstream's order.
@@ -47,7 +47,7 @@ export function validateObjectMeta(object: KubeObject, kind: KindRules): FieldEr
   }
   checkNotNegative(errors, 'metadata.generation', metadata.generation);
   checkSharedMeta(errors, metadata);
-  checkFinalizers(errors, metadata);
+  checkFinalizers(errors, metadata, kind);
   return errors;
 }
 
@@ -58,7 +58,7 @@ export function validateObjectMeta(object: KubeObject, kind: KindRules): FieldEr
 export function validateUpdatedMeta(object: KubeObject, old: KubeObject, kind: Kind): FieldError[] {
   const shared: Errors = [];
   checkSharedMeta(shared, object.metadata);
-  checkFinalizers(shared, object.metadata);
+  checkFinalizers(shared, object.metadata, kind);
   const changes = validateObjectMetaUpdate(object, old);
   if (shared.length + changes.length === 0) return [];
   const again = typeof kind.schema === 'string' && kind.validate ? shared : [];
@@ -147,7 +147,11 @@ function checkOwners(errors: Errors, metadata: ObjectMeta): void {
   }
 }
 
-function checkFinalizers(errors: Errors, metadata: ObjectMeta): void {
+function checkFinalizers(
+  errors: Errors,
+  metadata: ObjectMeta,
+  { schema }: Partial<Pick<Kind, 'schema'>>,
+): void {
   const finalizers = metadata.finalizers ?? [];
   for (const finalizer of finalizers) {
     checkQualifiedName(errors, 'metadata.finalizers', finalizer);
@@ -161,6 +165,8 @@ function checkFinalizers(errors: Errors, metadata: ObjectMeta): void {
       ),
     );
   }
+  // A custom kind's controllers may take any word.
+  if (typeof schema === 'object') return;
   for (const [i, finalizer] of finalizers.entries()) {
     checkStandardFinalizer(errors, `metadata.finalizers[${i}]`, finalizer);
   }
