@@ -45,7 +45,7 @@ export async function writeAtomically(
     const target = join(fresh, path);
     await mkdir(dirname(target), { recursive: true, mode: 0o755 });
     await writeFile(target, content);
-    if (uid !== undefined || gid !== undefined) await chown(target, uid ?? 0, gid ?? uid ?? 0);
+    if (uid !== undefined || gid !== undefined) await chown(target, uid ?? 0, gid ?? 0);
     await chmod(target, gid === undefined ? mode : mode | GROUP_READ);
   }
   if (gid !== undefined) {
