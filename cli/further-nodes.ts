@@ -27,6 +27,7 @@ import { endProcess, startTicks } from '#cli/process.ts';
 
 /** An agent that ends without being asked is started again. */
 const RESTART = { initialMs: 500, maxMs: 10_000 };
+const LAUNCHER = join(import.meta.dirname, '../gantry');
 /** Agents drain within 10 s of SIGTERM. */
 const GRACE_MS = 12_000;
 
@@ -130,10 +131,6 @@ async function spawnAgent(
   mkdirSync(dirname(logFile), { recursive: true });
   const fd = openSync(logFile, 'a');
   try {
-    // An agent keeps little and waits much: a small nursery saves it a third of its memory.
-    const args = process.execArgv.filter((arg) => !arg.startsWith('--max-semi-space-size'));
-    const node = [process.execPath, ...args, '--max-semi-space-size=2'];
-    const program = [...node, join(import.meta.dirname, 'main.ts'), 'node-agent'];
     const flags = [
       ...['--kubeconfig', issued.kubeconfig, '--data-dir', dataDir],
       ...['--node-name', name, '--node-ip', space.address, '--port', `${config.agentPort}`],
@@ -147,7 +144,7 @@ async function spawnAgent(
       flags.push('--image-credential-provider-config', providers.configFile);
       flags.push('--image-credential-provider-bin-dir', providers.binDir);
     }
-    const child = spawn('nsenter', [`--net=${space.namespace}`, ...program, ...flags], {
+    const child = spawn('nsenter', [`--net=${space.namespace}`, LAUNCHER, 'node-agent', ...flags], {
       stdio: ['ignore', fd, fd],
       cwd: '/',
     });

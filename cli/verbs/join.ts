@@ -40,6 +40,8 @@ import { isSameProcess, startTicks } from '#cli/process.ts';
 import { showProgress } from '#cli/progress.ts';
 import { UserError, type Verb } from '#cli/verb.ts';
 
+const LAUNCHER = joinPath(import.meta.dirname, '../../gantry');
+
 type Flags = {
   server?: string;
   token?: string;
@@ -267,9 +269,7 @@ type Ended = () => boolean;
 /** The agent outlives this command; its record lets `gantry down` find it. */
 async function spawnAgent(dataDir: string, joined: JoinedNode): Promise<Ended> {
   const fd = openSync(agentLog(dataDir, joined), 'a');
-  const program = joinPath(import.meta.dirname, '..', 'main.ts');
-  const args = [...process.execArgv, program, ...agentArguments(dataDir, joined)];
-  const child = spawn(process.execPath, args, {
+  const child = spawn(LAUNCHER, agentArguments(dataDir, joined), {
     detached: true,
     stdio: ['ignore', fd, fd],
     cwd: '/',
@@ -283,10 +283,9 @@ async function spawnAgent(dataDir: string, joined: JoinedNode): Promise<Ended> {
 
 /** systemd keeps the agent running, also after a boot. */
 async function startAsService(dataDir: string, joined: JoinedNode): Promise<Ended> {
-  const launcher = joinPath(import.meta.dirname, '..', '..', 'gantry');
   const unit = serviceUnit({
     nodeName: joined.nodeName,
-    command: [launcher, ...agentArguments(resolve(dataDir), joined)],
+    command: [LAUNCHER, ...agentArguments(resolve(dataDir), joined)],
     logFile: agentLog(resolve(dataDir), joined),
   });
   noteAgent(dataDir, joined, await startService(dataDir, unit));

@@ -32,7 +32,7 @@ const MAX_LOG_BYTES = 8 * 1024 * 1024;
 const WORD = 'microvm-runtime';
 /** Tells an upgraded agent whose code a running runtime is. */
 const BUILD_FLAG = '--build';
-const PROGRAM = resolve(import.meta.dirname, '../../../cli/main.ts');
+const LAUNCHER = resolve(import.meta.dirname, '../../../gantry');
 
 /** Of the files as this process found them: it cannot start what it is not. */
 let knownBuild: string | undefined;
@@ -114,13 +114,10 @@ async function launch(
     renameSync(paths.logFile, `${paths.logFile}.1`);
   const fd = openSync(paths.logFile, 'a', 0o640);
   try {
-    const args = process.execArgv.filter((arg) => !arg.startsWith('--max-semi-space-size'));
     const child = spawn(
-      process.execPath,
+      LAUNCHER,
       [
-        ...args,
-        '--max-semi-space-size=1',
-        ...[PROGRAM, WORD, '--root-dir', dir, '--cache-dir', cacheDir],
+        ...[WORD, '--root-dir', dir, '--cache-dir', cacheDir],
         ...['--state-dir', paths.stateDir, '--socket', paths.socket, '--certs-dir', certsDir],
         ...['--cni-conf-dir', cniConfDir, '--cni-bin-dir', cniBinDir, BUILD_FLAG, build],
       ],

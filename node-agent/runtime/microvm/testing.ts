@@ -35,24 +35,47 @@ export type TestMicrovmRuntime = {
   close(): Promise<void>;
 };
 
-/** Starts the runtime in this process, with images and a network of its own; `close` leaves nothing. */
-export async function startTestMicrovmRuntime(
-  options: { log?: Log } & Pick<QemuConfig, 'warmPoolSize' | 'headroom'> = {},
-): Promise<TestMicrovmRuntime> {
-  const { log = silentLog, ...pool } = options;
+/** What a runtime needs around it: a folder, the test image in a registry, a network; `remove` takes all away. */
+export async function makeTestGround() {
   const dir = mkdtempSync('/tmp/G-mvm-');
   const stop = new AbortController();
   const bridge = `gv${dir
     .slice(-6)
     .toLowerCase()
     .replace(/[^a-z0-9]/g, 'x')}`;
-  writeCniConf(join(dir, 'cni'), bridge, join(dir, 'ipam'));
+  const certsDir = join(dir, 'certs.d');
+  const cniConfDir = join(dir, 'cni');
+  writeCniConf(cniConfDir, bridge, join(dir, 'ipam'));
   await addTestImage(join(dir, 'store'));
   const local = await startLocalImages({ storeDir: join(dir, 'store') }, { signal: stop.signal });
   for (const [host, url] of Object.entries(local.registries)) {
-    mkdirSync(join(dir, 'certs.d', host), { recursive: true });
-    writeFileSync(join(dir, 'certs.d', host, 'hosts.toml'), hostsToml(url));
+    mkdirSync(join(certsDir, host), { recursive: true });
+    writeFileSync(join(certsDir, host, 'hosts.toml'), hostsToml(url));
   }
+  return {
+    dir,
+    config: {
+      dir: join(dir, 'runtime'),
+      certsDir,
+      cniConfDir,
+      cniBinDir: detectHost().cniBinDir ?? '',
+    },
+    async remove(): Promise<void> {
+      stop.abort(new Error('the test is over'));
+      await unmountAll(dir);
+      if (existsSync(`/sys/class/net/${bridge}`)) execFileSync('ip', ['link', 'delete', bridge]);
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Starts the runtime in this process, with images and a network of its own; `close` leaves nothing. */
+export async function startTestMicrovmRuntime(
+  options: { log?: Log } & Pick<QemuConfig, 'warmPoolSize' | 'headroom'> = {},
+): Promise<TestMicrovmRuntime> {
+  const { log = silentLog, ...pool } = options;
+  const ground = await makeTestGround();
+  const { dir } = ground;
   const socket = join(dir, 'cri.sock');
   const vms = new Map<string, Vm>();
   const noting = (vmm: Vmm): Vmm => ({
@@ -68,11 +91,8 @@ export async function startTestMicrovmRuntime(
     const life = new AbortController();
     const running = await start(
       {
-        dir: join(dir, 'runtime'),
+        ...ground.config,
         socket,
-        certsDir: join(dir, 'certs.d'),
-        cniConfDir: join(dir, 'cni'),
-        cniBinDir: detectHost().cniBinDir ?? '',
         openVmm: async () =>
           noting(
             await openQemu({
@@ -112,10 +132,7 @@ export async function startTestMicrovmRuntime(
     async close() {
       await removeSandboxes(`unix://${socket}`, 60_000).catch(() => undefined);
       await halt();
-      stop.abort(new Error('the test is over'));
-      await unmountAll(dir);
-      if (existsSync(`/sys/class/net/${bridge}`)) execFileSync('ip', ['link', 'delete', bridge]);
-      rmSync(dir, { recursive: true, force: true });
+      await ground.remove();
     },
   };
 }
