@@ -120,7 +120,7 @@ export async function startKubelet(
       for (const [file, value] of settings) writeFileSync(file, value);
       // The runtime first: what its containers use cannot be unmounted.
       await unmountAfter(() => runtime.close(), rootDir);
-      openCgroups({ prefix: KUBEPODS, log: silentLog }).removeAll();
+      await openCgroups({ root: '', log: silentLog }).removeAll();
       // Links to logs that are gone.
       for (const link of globSync(`/var/log/containers/${nodeName}-*_default_main-*.log`))
         rmSync(link);

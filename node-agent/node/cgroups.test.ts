@@ -1,7 +1,15 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { setImmediate as immediate } from 'node:timers/promises';
@@ -67,6 +75,15 @@ test('v2: weight, quota and memory in one group, controllers passed on from abov
   await cgroups.update('u2', 'Guaranteed', { cpuShares: 262_144, cpuPeriodUs: 100_000 });
   assert.equal(read(`${pod}/cpu.weight`), '10000');
   assert.equal(read(`${pod}/cpu.max`), 'max 100000');
+});
+
+test('without a root of its own a node removes nothing but its pods’ groups', async () => {
+  const mount = join(dir, 'shared');
+  mkdirSync(join(mount, 'others'), { recursive: true });
+  const cgroups = openCgroups({ root: '', mount, log: silentLog, version: 2 });
+  mkdirSync(join(mount, 'kubepods'));
+  await cgroups.removeAll();
+  assert.deepEqual(readdirSync(mount), ['others']);
 });
 
 test('groups on this machine come and go without a trace', {

@@ -191,7 +191,9 @@ export function openCgroups(options: CgroupOptions): Cgroups {
     },
     async removeAll() {
       await groups.end(layout.node);
-      const above = driver === 'systemd' ? layout.node : `/${root}`;
+      // Never the mount itself: what is empty in it belongs to others.
+      const isOwn = driver === 'cgroupfs' && /[^/]/.test(root);
+      const above = isOwn ? `/${root}` : layout.node;
       for (const hierarchy of hierarchies()) {
         removeTree(join(hierarchy, above));
         // The folder all nodes of the machine share goes with the last of them.
