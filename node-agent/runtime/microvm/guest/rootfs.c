@@ -85,7 +85,10 @@ static void mount_disk(uint32_t lun, const char *type, const char *target, bool 
   disk_path(lun, path, sizeof path);
   if (mkdir(target, 0755) && errno != EEXIST) die("mkdir", target);
   unsigned long flags = MS_NODEV | (readonly ? MS_RDONLY : 0);
-  if (mount(path, target, type, flags, NULL)) die("mount disk as", type);
+  /* A written layer is thrown away: nobody needs its inode tables written ahead, which takes time
+   * and space of the host for minutes. */
+  const char *options = !readonly && !strcmp(type, "ext4") ? "noinit_itable" : NULL;
+  if (mount(path, target, type, flags, options)) die("mount disk as", type);
 }
 
 int mount_share(void) {

@@ -20,7 +20,7 @@ const CALM_SHARE = 0.1;
 const FIRST_PAUSE_MS = 60_000;
 const MAX_PAUSE_MS = 30 * 60_000;
 /** A halted processor steps when its next interrupt comes, for which the guest is poked. */
-const STEP_TIMEOUT_MS = 2_000;
+const STEP_TIMEOUT_MS = 5_000;
 const POLL_MS = 2;
 const MAX_ANSWER_CHARS = 1_000;
 const TICKS_PER_SECOND = 100;
@@ -59,7 +59,6 @@ export async function tendTranslatedCode(code: TranslatedCode): Promise<void> {
     } catch (error) {
       if (signal.aborted) return;
       log.debug('translated code stays', { pid: process.pid, error: errorText(error) });
-      notBefore = clock.now() + MAX_PAUSE_MS;
     }
   }
 }
