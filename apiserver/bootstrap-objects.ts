@@ -49,8 +49,8 @@ function runtimeClasses(): KubeObject[] {
     {
       metadata: { name: 'microvm' },
       handler: 'microvm',
-      // The guest's kernel and agent, and QEMU itself; measured in docs/microvms.md.
-      overhead: { podFixed: { cpu: '50m', memory: '160Mi' } },
+      // The guest's kernel and agent, and QEMU itself; measured in docs/measurements.md.
+      overhead: { podFixed: { cpu: '20m', memory: '160Mi' } },
       scheduling: { nodeSelector: { 'gantry.dev/microvm': 'true' } },
     },
   ];

@@ -51,8 +51,8 @@ export async function tendTranslatedCode(code: TranslatedCode): Promise<void> {
     used = now;
     if (signal.aborted || !calm || clock.now() < notBefore) continue;
     try {
-      notBefore = clock.now() + FIRST_PAUSE_MS;
       if ((await codeState(process.qmp)).bytes < WORTH_BYTES) continue;
+      notBefore = clock.now() + FIRST_PAUSE_MS; // also after a failure
       await forget(code);
       notBefore = clock.now() + pauseMs;
       pauseMs = Math.min(pauseMs * 2, MAX_PAUSE_MS);
