@@ -40,10 +40,20 @@ export type History = {
   actions: Action[];
 };
 
-/** What a revision keeps: a patch that puts the template back. */
+/**
+ * What a revision keeps: a patch that puts the template back. Members stand in the order of their
+ * names, as upstream writes them: clients tell the current revision by its bytes.
+ */
 const dataOf = (template: PodTemplateSpec): { spec: { template: unknown } } => ({
-  spec: { template: { ...template, $patch: 'replace' } },
+  spec: { template: byName({ ...template, $patch: 'replace' }) },
 });
+
+function byName(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(byName);
+  if (typeof value !== 'object' || value === null) return value;
+  const members = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+  return Object.fromEntries(members.map(([name, member]) => [name, byName(member)]));
+}
 
 /** The template that a revision keeps; undefined when it holds something else. */
 export function templateOf(revision: ControllerRevision): PodTemplateSpec | undefined {
