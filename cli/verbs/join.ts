@@ -118,8 +118,11 @@ async function run(flags: Flags): Promise<void> {
   const asService = flags.service === 'auto' && (hasSystemd() || hasService(dataDir));
   const agentEnded = await (asService ? startAsService : spawnAgent)(dataDir, joined);
   if (asService) report(`the agent is a service of systemd: ${serviceName(dataDir)}`);
+  const seen: Seen = { problem: '' };
   await within(
-    (signal) => waitReady(dataDir, joined, { sinceMs: startedAtMs, isEnded: agentEnded, signal }),
+    (signal) =>
+      waitReady(dataDir, joined, { sinceMs: startedAtMs, isEnded: agentEnded, seen, signal }),
+    seen,
     flags.timeout,
     paths(dataDir).nodeLog(joined.nodeName),
   );
@@ -304,24 +307,39 @@ const LOOK_MS = 200;
 async function waitReady(
   dataDir: string,
   { nodeName }: JoinedNode,
-  { sinceMs, isEnded, signal }: { sinceMs: number; isEnded: Ended; signal: AbortSignal },
+  around: { sinceMs: number; isEnded: Ended; seen: Seen; signal: AbortSignal },
 ): Promise<void> {
+  const { sinceMs, isEnded, seen, signal } = around;
   const { kubeconfig } = files(dataDir);
   for (;;) {
     if (isEnded()) throw new UserError('the node agent ended');
-    if (existsSync(kubeconfig) && (await saysReady(kubeconfig, nodeName, sinceMs))) return;
+    if (existsSync(kubeconfig)) {
+      const problem = await problemOf(kubeconfig, nodeName, sinceMs);
+      if (problem === undefined) return;
+      if (problem) seen.problem = problem;
+    }
     await systemClock.sleep(LOOK_MS, { signal });
   }
 }
 
-async function saysReady(kubeconfig: string, name: string, sinceMs: number): Promise<boolean> {
+/** What the node's object said last of why it is not Ready; a CNI plugin may be missing there. */
+type Seen = { problem: string };
+
+/** Undefined for a Ready node, else why it is not; empty when nobody knows. */
+async function problemOf(
+  kubeconfig: string,
+  name: string,
+  sinceMs: number,
+): Promise<string | undefined> {
   const transport = httpsTransport(loadKubeconfig(kubeconfig));
   try {
     const api = createApi(transport, { userAgent: 'gantry' });
     const node = await api.get(nodes, { name }, { signal: AbortSignal.timeout(5_000) });
-    return isReady(node, sinceMs);
+    if (isReady(node, sinceMs)) return undefined;
+    const ready = node.status?.conditions?.find(({ type }) => type === 'Ready');
+    return ready?.status === 'True' ? '' : (ready?.message ?? '');
   } catch {
-    return false; // not registered yet, or an older certificate that has ended
+    return ''; // not registered yet, or an older certificate that has ended
   } finally {
     await transport.close();
   }
@@ -336,12 +354,14 @@ function isReady({ status }: Node, sinceMs = 0): boolean {
 
 async function within(
   wait: (signal: AbortSignal) => Promise<void>,
+  seen: Seen,
   seconds: string,
   logFile: string,
 ): Promise<void> {
   const stop = new AbortController();
   const late = systemClock.sleep(Number(seconds) * 1000, { signal: stop.signal }).then(() => {
-    throw new UserError(`not Ready after ${seconds} s; it goes on in the background`);
+    const why = seen.problem && `: ${seen.problem}`;
+    throw new UserError(`not Ready after ${seconds} s${why}; it goes on in the background`);
   });
   late.catch(() => {});
   const ready = wait(stop.signal);
