@@ -1,5 +1,3 @@
-import winston from 'winston';
-
 /** A logger for one component; `fields` are appended as JSON. */
 export type Log = {
   debug(message: string, fields?: Record<string, unknown>): void;
@@ -9,32 +7,29 @@ export type Log = {
   child(component: string): Log;
 };
 
-export type LogOptions = { level?: 'debug' | 'info' | 'warn' | 'error'; component?: string };
+/** The gravest first: a log writes its own level and those before it. */
+const LEVELS = ['error', 'warn', 'info', 'debug'] as const;
+type Level = (typeof LEVELS)[number];
+
+export type LogOptions = { level?: Level; component?: string };
 
 /** Logs to standard error, one line each: time, level, component, message, fields. */
-export function createLog(options: LogOptions = {}): Log {
-  const { combine, timestamp, printf } = winston.format;
-  const logger = winston.createLogger({
-    level: options.level ?? 'info',
-    format: combine(
-      timestamp(),
-      printf(({ timestamp: time, level, message, component, ...fields }) => {
-        const rest = Object.keys(fields).length ? ` ${JSON.stringify(fields)}` : '';
-        return `${String(time)} ${level.toUpperCase()} ${String(component)} ${String(message)}${rest}`;
-      }),
-    ),
-    transports: [
-      new winston.transports.Console({ stderrLevels: ['debug', 'info', 'warn', 'error'] }),
-    ],
-  });
-  const withComponent = (component: string): Log => ({
-    debug: (message, fields) => void logger.debug(message, { component, ...fields }),
-    info: (message, fields) => void logger.info(message, { component, ...fields }),
-    warn: (message, fields) => void logger.warn(message, { component, ...fields }),
-    error: (message, fields) => void logger.error(message, { component, ...fields }),
-    child: (name) => withComponent(`${component}.${name}`),
-  });
-  return withComponent(options.component ?? 'gantry');
+export function createLog({ level = 'info', component = 'gantry' }: LogOptions = {}): Log {
+  const at = (own: Level): Log[Level] => {
+    if (LEVELS.indexOf(own) > LEVELS.indexOf(level)) return () => {};
+    return (message, fields = {}) => {
+      const rest = Object.keys(fields).length > 0 ? ` ${JSON.stringify(fields)}` : '';
+      const time = new Date().toISOString();
+      process.stderr.write(`${time} ${own.toUpperCase()} ${component} ${message}${rest}\n`);
+    };
+  };
+  return {
+    error: at('error'),
+    warn: at('warn'),
+    info: at('info'),
+    debug: at('debug'),
+    child: (name) => createLog({ level, component: `${component}.${name}` }),
+  };
 }
 
 /** For tests: says nothing. */
