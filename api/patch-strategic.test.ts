@@ -104,6 +104,11 @@ test('$patch replaces and deletes', () => {
     patch({ items: names('a', 'b') }, { items: [{ $patch: 'replace' }, { name: 'z' }] }),
     { items: names('z') },
   );
+  assert.deepEqual(
+    patch({ items: names('a') }, { items: [...names('y', 'y', 'z'), { $patch: 'replace' }] }),
+    { items: names('y', 'y', 'z') },
+    'as it stands: a node has two addresses of one type',
+  );
   assert.deepEqual(patch({}, { labels: { $patch: 'explode', a: '1' } }), { labels: { a: '1' } });
 });
 

@@ -227,7 +227,10 @@ function mergeSpecialItems(
       throw patchError(`unknown patch type: ${goText(directive)} in map: ${goText(item)}`);
     }
   }
-  return { kept: replaces ? [] : kept, patch: plain };
+  // A list that is replaced is taken as it stands, also where it has one key twice.
+  return replaces
+    ? { kept: plain.map((item) => withoutDirectives(item) as PlainObject), patch: [] }
+    : { kept, patch: plain };
 }
 
 function keyOf(item: PlainObject, mergeKey: string): unknown {

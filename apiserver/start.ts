@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { builtinKinds } from '#api/kinds.ts';
 import { buildScheme } from '#api/scheme.ts';
 import type { Clock } from '#base/clock.ts';
+import { urlHost } from '#base/default-address.ts';
 import { systemClock } from '#base/clock.ts';
 import type { Log } from '#base/log.ts';
 import { createLog, errorText } from '#base/log.ts';
@@ -317,7 +318,7 @@ export async function start(
       peerOf: (socket) => identifyPeer(socket, trust),
       log,
     });
-    const url = `https://${settings.advertiseAddress}:${https.port}`;
+    const url = `https://${urlHost(settings.advertiseAddress)}:${https.port}`;
     serverUrl = url;
     const localServer = localUrl(settings.bindAddress, https.port);
     ensureKubeconfigs(config.dataDir, pki, { server: localServer });
@@ -432,7 +433,7 @@ const isWildcard = (address: string): boolean => address === '0.0.0.0' || addres
 
 /** For clients on this machine. */
 const localUrl = (bindAddress: string, port: number): string =>
-  `https://${isWildcard(bindAddress) ? '127.0.0.1' : bindAddress}:${port}`;
+  `https://${isWildcard(bindAddress) ? '127.0.0.1' : urlHost(bindAddress)}:${port}`;
 
 type Settings = {
   bindAddress: string;
@@ -448,13 +449,17 @@ type Settings = {
 
 /** The flags with their defaults. */
 function settle(config: ApiServerConfig): Settings {
-  const bindAddress = config.bindAddress ?? '0.0.0.0';
-  const own = isWildcard(bindAddress) ? defaultAddress() : bindAddress;
-  const advertiseAddress = config.advertiseAddress ?? own;
   const issuer = config.serviceAccountIssuer ?? DEFAULT_ISSUER;
   const serviceRange = config.serviceClusterIpRange ?? DEFAULT_SERVICE_RANGE;
   const serviceRanges = parseServiceRanges(serviceRange, config.serviceNodePortRange);
   const firstRange = serviceRanges.addresses[0]?.cidr ?? serviceRange;
+  const family = serviceRanges.addresses[0]?.family ?? 'IPv4';
+  // Listening on :: takes IPv4 as well.
+  const everywhere = family === 'IPv6' ? '::' : '0.0.0.0';
+  const isAny = config.bindAddress === undefined || isWildcard(config.bindAddress);
+  const bindAddress = isAny ? everywhere : (config.bindAddress ?? everywhere);
+  const own = isAny ? defaultAddress(family) : bindAddress;
+  const advertiseAddress = config.advertiseAddress ?? own;
   return {
     bindAddress,
     advertiseAddress,

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { hostname } from 'node:os';
 import { resolve } from 'node:path';
-import { defaultAddress } from '#base/default-address.ts';
+import { defaultAddress, urlHost } from '#base/default-address.ts';
 import { systemClock } from '#base/clock.ts';
 import type { Log } from '#base/log.ts';
 import { orAborted, runTogether, untilAborted } from '#base/running.ts';
@@ -87,7 +87,7 @@ export function clusterConfig(
     securePort: port(flags.securePort, '--secure-port'),
     agentPort: port(flags.kubeletPort, '--kubelet-port'),
     nodeName: flags.nodeName ?? (env['GANTRY_NODE_NAME'] || hostname().toLowerCase()),
-    ...addresses(flags.nodeIp ?? defaultNodeIp()),
+    ...addresses(flags.nodeIp ?? defaultNodeIp(firstFamily(flags.clusterCidr)), flags),
     ...(flags.containerRuntimeEndpoint ? { runtimeEndpoint: flags.containerRuntimeEndpoint } : {}),
     ...(flags.etcdServers ? { etcdServers: flags.etcdServers.split(',') } : {}),
     ...networks(flags),
@@ -108,6 +108,11 @@ function nodeCount(flags: ClusterFlags, before: readonly string[]): number {
   const count = flags.nodes === undefined ? before.length + 1 : Number(flags.nodes);
   if (!Number.isInteger(count) || count < 1 || count > MAX_NODES)
     throw new UserError(`--nodes takes a number between 1 and ${MAX_NODES}, not "${flags.nodes}"`);
+  if (count > 1 && firstFamily(flags.clusterCidr) === 'IPv6')
+    throw new UserError(
+      'the nodes besides the first have IPv4 addresses: several nodes on one machine need an IPv4 ' +
+        'range first in --cluster-cidr and --service-cluster-ip-range',
+    );
   if (count > 1 && flags.containerRuntimeEndpoint)
     throw new UserError(
       'each of several nodes starts a containerd of its own: give --nodes or ' +
@@ -136,13 +141,27 @@ function credentialProviders({
   );
 }
 
-function addresses(text: string): { nodeIp: string; nodeIps: string } {
+const firstFamily = (cidrs: string): 'IPv4' | 'IPv6' =>
+  isIP(cidrs.split('/')[0] ?? '') === 6 ? 'IPv6' : 'IPv4';
+
+/** The first is where pods find the API server, so it has the family that Services have first. */
+function addresses(
+  text: string,
+  { clusterCidr }: ClusterFlags,
+): { nodeIp: string; nodeIps: string } {
   const all = text.split(',');
   const [first = ''] = all;
   const families = all.map(isIP);
   if (families.includes(0) || new Set(families).size < all.length) {
     throw new UserError(
       `--node-ip takes an address, or one of each family with a comma between, not "${text}"`,
+    );
+  }
+  const wanted = firstFamily(clusterCidr);
+  if (families[0] !== (wanted === 'IPv6' ? 6 : 4)) {
+    throw new UserError(
+      `--node-ip "${text}" begins with another family than --cluster-cidr ${clusterCidr}: give an ` +
+        `${wanted} address first`,
     );
   }
   return { nodeIp: first, nodeIps: text };
@@ -198,12 +217,12 @@ function port(text: string, flag: string): number {
   throw new UserError(`${flag} takes a port between 1 and 65535, not "${text}"`);
 }
 
-/** The machine's address that others most likely reach. */
-export function defaultNodeIp(): string {
-  const found = defaultAddress();
+/** The machine's address of that family that others most likely reach. */
+export function defaultNodeIp(family: 'IPv4' | 'IPv6' = 'IPv4'): string {
+  const found = defaultAddress(family);
   if (found) return found;
   throw new UserError(
-    'this machine has no network address besides loopback; give one that pods can reach with --node-ip',
+    `this machine has no ${family} address besides loopback; give one that pods can reach with --node-ip`,
   );
 }
 
@@ -234,7 +253,7 @@ export async function runCluster(config: ClusterConfig, around: Surroundings): P
   writeRecord(dataDir, {
     pid: process.pid,
     startTicks: startTicks(process.pid) ?? '',
-    server: `https://${nodeIp}:${config.securePort}`,
+    server: `https://${urlHost(nodeIp)}:${config.securePort}`,
     nodeName,
     startedAt: new Date(startedAt).toISOString(),
   });
@@ -383,6 +402,7 @@ async function startAgent(
       api: apiAs(server.handle, `system:node:${nodeName}`, ['system:nodes'], 'kubelet'),
       nodeName,
       nodeIp: nodeIps,
+      ...(isIP(config.nodeIp) === 6 ? { bindAddress: '::' } : {}),
       rootDir: paths(config.dataDir).node(nodeName),
       port: config.agentPort,
       tlsCertFile: issued.certFile,

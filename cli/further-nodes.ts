@@ -1,3 +1,4 @@
+import { urlHost } from '#base/default-address.ts';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, mkdirSync, openSync } from 'node:fs';
@@ -115,7 +116,7 @@ async function ended(child: ChildProcess, record: AgentRecord, signal: AbortSign
 const credentialsWish = (config: ClusterConfig, nodeName: string, space: NodeSpace) => ({
   nodeName,
   ips: [space.address, '127.0.0.1'],
-  server: `https://${config.nodeIp}:${config.securePort}`,
+  server: `https://${urlHost(config.nodeIp)}:${config.securePort}`,
   clock: systemClock,
 });
 

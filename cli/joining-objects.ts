@@ -1,3 +1,4 @@
+import { urlHost } from '#base/default-address.ts';
 import { parse, stringify } from 'yaml';
 import { CLUSTER_INFO, CLUSTER_INFO_KEY, JOINING_NODES_GROUP } from '#api/bootstrap-token.ts';
 import { isStatusError } from '#api/status.ts';
@@ -141,7 +142,7 @@ export async function serverUrl(api: Api): Promise<string> {
     name: 'kubernetes',
   });
   const host = endpoints?.[0]?.addresses[0] ?? '';
-  return `https://${host.includes(':') ? `[${host}]` : host}:${ports?.[0]?.port}`;
+  return `https://${urlHost(host)}:${ports?.[0]?.port}`;
 }
 
 /** Writes the settings that joining nodes read. */

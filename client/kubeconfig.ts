@@ -1,3 +1,4 @@
+import { urlHost } from '#base/default-address.ts';
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { parse, YAMLParseError } from 'yaml';
@@ -90,7 +91,7 @@ export function inClusterConnection(env: Readonly<Record<string, string | undefi
   if (!host || !port)
     throw new Error('not in a pod: KUBERNETES_SERVICE_HOST and _PORT are not set');
   return {
-    server: `https://${host.includes(':') ? `[${host}]` : host}:${port}`,
+    server: `https://${urlHost(host)}:${port}`,
     ca: readText(`${IN_POD}/ca.crt`),
     tokenFile: `${IN_POD}/token`,
     namespace: readText(`${IN_POD}/namespace`).trim(),

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { defaultAddress } from '#base/default-address.ts';
 import { buildDemoImages } from '#manifests/demo/build-images.ts';
 import { cannotRun, layOutCluster, type TestCluster } from '#e2e/cluster.ts';
 import { eventually } from '#base/testing.ts';
@@ -112,5 +113,57 @@ spec: { podSelector: { matchLabels: { app: web } }, ingress: [${from}] }
       assert.doesNotMatch((await run('ip', args)).stdout, /gantry-e2e|fd00:10:245|10\.245\./);
     }
     assert.doesNotMatch((await run('nft', ['list', 'tables'])).stdout, /gantry-e2e/);
+  });
+});
+
+const machineIp = defaultAddress('IPv6');
+const skipSix = skip || (machineIp ? false : 'this machine has no IPv6 address');
+
+/** The API server, its Service, DNS and the node are where nothing has an IPv4 address. */
+describe('a cluster of IPv6 alone', { skip: skipSix, concurrency: false }, () => {
+  let cluster: TestCluster;
+  const kubectl = (args: string, input?: string) =>
+    cluster.kubectl(args, input === undefined ? {} : { input });
+  const json = async (args: string) => JSON.parse(await kubectl(`${args} -o json`));
+
+  before(async () => {
+    const ranges = ['--cluster-cidr', PODS, '--service-cluster-ip-range', SERVICES];
+    const upFlags = ranges.map((flag) => flag.split(',').at(-1) ?? flag);
+    cluster = await layOutCluster({ upFlags });
+    await buildDemoImages(join(cluster.dataDir, 'images'));
+    const result = await cluster.up();
+    assert.equal(result.code, 0, result.stdout + result.stderr);
+    await kubectl('apply -f -', webManifest({ name: 'web', replicas: 1, spec: 'type: NodePort' }));
+    await kubectl('apply -f -', shellManifest('shell'));
+    await kubectl('rollout status deployment/web --timeout=60s');
+    await kubectl('wait --for=condition=Ready pod/shell --timeout=60s');
+  });
+  after(async () => {
+    await cluster.destroy();
+  });
+
+  test('pods are probed and reached directly, by name and by node port', async () => {
+    const [pod] = (await json('get pods -l app=web')).items;
+    assert.match(pod.status.podIP, /^fd00:10:245:/);
+    assert.equal(pod.status.hostIP, machineIp);
+    const { clusterIP, ports } = (await json('get service web')).spec;
+    const urls = [`http://[${pod.status.podIP}]:8080/`, `http://[${clusterIP}]/`, 'http://web/'];
+    for (const url of urls) {
+      const script = `timeout 5 wget -qO- "${url}"`;
+      assert.match(await kubectl(`exec shell -- sh -c '${script}'`), /^web-/, url);
+    }
+    const nodePort = `http://[${machineIp}]:${ports[0].nodePort}/`;
+    assert.match((await run('curl', ['-sg', '-m', '5', nodePort])).stdout, /^web-/);
+  });
+
+  test('the API is where the Service kubernetes says, and reaches the node', async () => {
+    const [slice] = (await json('get endpointslices -l kubernetes.io/service-name=kubernetes'))
+      .items;
+    assert.equal(slice.addressType, 'IPv6');
+    assert.deepEqual(slice.endpoints[0].addresses, [machineIp]);
+    const { spec } = await json('get service kubernetes');
+    const answer = await run('curl', ['-skg', '-m', '5', `https://[${spec.clusterIP}]/version`]);
+    assert.match(answer.stdout, /gitVersion/);
+    assert.match(await kubectl('get --raw /api/v1/nodes/e2e-node/proxy/healthz'), /ok/);
   });
 });

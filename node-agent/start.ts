@@ -452,7 +452,10 @@ async function makeServices(
     events,
     runtime,
     features: (pod) => runtimeOf(pod).features,
-    runtimes: new PodRuntimes({ runtime, paths, clock, log, onChange }),
+    runtimes: new PodRuntimes({
+      ...{ runtime, paths, clock, log, onChange },
+      firstFamily: nodeIp.split(',')[0]?.includes(':') ? 6 : 4,
+    }),
     images,
     probes: new Probes({ run: handlers, clock, log, events, onChange }),
     handlers,

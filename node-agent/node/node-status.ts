@@ -58,6 +58,12 @@ export type NodeReporterOptions = {
   volumes: { volumesInUse(): string[]; reported(names: readonly string[]): void };
 };
 
+/**
+ * The API merges addresses by their type, of which a node of two families has two: the list is written
+ * as a whole, as the kubelet does. Source: strategic merge patch, directive `replace`.
+ */
+const WHOLE_LIST = { $patch: 'replace' };
+
 /** Registers the node and keeps its status true. */
 export class NodeReporter {
   readonly #options: NodeReporterOptions;
@@ -169,7 +175,8 @@ export class NodeReporter {
       return ready;
     }
     // A strategic merge leaves capacity keys and conditions of others alone.
-    const body = { status: { ...status, images: [...(status?.images ?? [])] } };
+    const addresses = [...(status?.addresses ?? []), WHOLE_LIST];
+    const body = { status: { ...status, addresses, images: [...(status?.images ?? [])] } };
     await api.patch(
       nodes,
       { name: nodeName },

@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import type { Clock } from '#base/clock.ts';
 import { errorText, type Log } from '#base/log.ts';
 import { reportedLimits } from '#node-agent/containers/container-resources.ts';
@@ -54,6 +55,8 @@ export type PodRuntimesOptions = {
   paths: PodPaths;
   clock: Clock;
   log: Log;
+  /** Of the node's first address; a pod's first is of the same. Default 4. */
+  firstFamily?: 4 | 6;
   /** Something of this pod is different now. */
   onChange: (uid: string) => void;
 };
@@ -113,7 +116,10 @@ export class PodRuntimes {
     try {
       const status = await this.#options.runtime.podSandboxStatus(id);
       const ips = status.network
-        ? [status.network.ip, ...status.network.additionalIps.map((a) => a.ip)].filter(Boolean)
+        ? inOrder(
+            [status.network.ip, ...status.network.additionalIps.map((a) => a.ip)].filter(Boolean),
+            this.#options.firstFamily ?? 4,
+          )
         : [];
       this.#change(identity, (entry) => entry.sandboxes.set(id, sandboxRecord(status, ips)));
     } catch (error) {
@@ -374,6 +380,10 @@ const STATES = {
 type Dated = { attempt: number; createdAtMs: number };
 const newestFirst = (a: Dated, b: Dated): number =>
   b.attempt - a.attempt || b.createdAtMs - a.createdAtMs;
+
+/** Runtimes put IPv4 first; a pod's first address is of its node's first family, as the kubelet does. */
+const inOrder = (ips: readonly string[], family: 4 | 6): string[] =>
+  ips.toSorted((a, b) => Number(isIP(b) === family) - Number(isIP(a) === family));
 
 function sandboxRecord(sandbox: PodSandbox, ips: readonly string[]): SandboxRecord {
   return {
