@@ -5,6 +5,7 @@ import {
   isDns1035Label,
   isDns1123Label,
   isDns1123Subdomain,
+  isDns1123SubdomainWithUnderscore,
   isEnvVarName,
   isLabelValue,
   isPathSegment,
@@ -41,6 +42,16 @@ const TABLES: [name: string, check: (value: string) => string[], rows: Row[]][] 
       ['a..b', false],
       ['a.-b', false],
       ['a_b', false],
+    ],
+  ],
+  [
+    'search domain',
+    isDns1123SubdomainWithUnderscore,
+    [
+      ['_sip._tcp.abc_d.example.com', true],
+      ['__a', false],
+      ['a_', false],
+      ['_', false],
     ],
   ],
   [
