@@ -15,6 +15,7 @@ import { detectHost } from '#node-agent/runtime/containerd-config.ts';
 import {
   containerdPaths,
   contentDir,
+  registryPort,
   ensureContainerd,
   stopContainerd,
 } from '#node-agent/runtime/containerd-daemon.ts';
@@ -190,7 +191,11 @@ async function startMain(
       ? createPeers({ nodes, nodeName, identity, caFile, log })
       : undefined;
   const images = { storeDir, contentDir: contentDir(dir), peers };
-  const local = await startLocalImages(images, { signal, log });
+  // The port of the last start, where it is free: then nothing has to be written, nor read again.
+  const local = await startLocalImages(
+    { ...images, port: registryPort(dir) },
+    { signal, log },
+  ).catch(() => startLocalImages(images, { signal, log }));
   const ensure = () =>
     ensureContainerd({
       dir,

@@ -140,6 +140,8 @@ export type TestNodeOptions = {
   foreignNetwork?: true;
   eviction?: NonNullable<NodeAgentConfig['eviction']>;
   maxPods?: number;
+  /** The node's own folder is a file system of this size, in memory. */
+  rootBytes?: number;
 };
 
 /** A whole node agent with its own containerd and network, Ready. */
@@ -153,6 +155,10 @@ export async function startTestNode(options: TestNodeOptions): Promise<TestNode>
   await addTestImage(join(dir, 'images'));
   const rootDir = join(dir, 'node', nodeName);
   const cniConfDir = join(dir, 'cni');
+  if (options.rootBytes) {
+    mkdirSync(rootDir, { recursive: true });
+    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${options.rootBytes}`, 'tmpfs', rootDir]);
+  }
   if (options.foreignNetwork) writeCniConf(cniConfDir, networkName, join(dir, 'ipam'));
 
   async function launch() {

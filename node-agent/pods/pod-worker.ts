@@ -68,6 +68,7 @@ export class PodWorker {
   #referenceChanged = false;
   readonly #hasRoom: () => boolean;
   #refreshAgain = false;
+  #refreshFailed = false;
   #mounting = false;
   #allocation: Allocation;
   #pending: ResizePending | undefined;
@@ -204,6 +205,11 @@ export class PodWorker {
     this.wake();
   }
 
+  /** Some volume could not be brought up to date the last time. */
+  get refreshFailed(): boolean {
+    return this.#refreshFailed;
+  }
+
   /** Brings the content of live volumes up to date. One refresh at a time. */
   refreshVolumes(): Promise<void> {
     this.#refreshAgain = true;
@@ -221,7 +227,9 @@ export class PodWorker {
         await prepareVolumes(this.#pod, volumes, steps.downwardOf(this.#context()), {
           refresh: true,
         });
+        this.#refreshFailed = false;
       } catch (error) {
+        this.#refreshFailed = true;
         log.warn('could not refresh volumes', { pod: this.#name(), error: errorText(error) });
       }
     }

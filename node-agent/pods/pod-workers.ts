@@ -117,7 +117,8 @@ export class PodWorkers {
         const { csi, local } = services.volumes;
         const mayGrow = csi.hasPersistent(uid) || local.hasGrowable(uid);
         const everyMs = mayGrow ? GROWTH_MS : REFRESH_MS;
-        if (now - (last.get(uid) ?? 0) < everyMs || !hasLiveVolumes(worker.pod)) continue;
+        const dueMs = worker.refreshFailed ? REFRESH_TICK_MS : everyMs;
+        if (now - (last.get(uid) ?? 0) < dueMs || !hasLiveVolumes(worker.pod)) continue;
         last.set(uid, now);
         await worker.refreshVolumes();
       }

@@ -42,6 +42,8 @@ const START_TIMEOUT_MS = 120_000;
 const STOP_TIMEOUT_MS = 5_000;
 /** Time for all sandboxes to be removed through CRI before their processes are killed. */
 const DRAIN_TIMEOUT_MS = 20_000;
+/** Stands for all hosts without an entry of their own. */
+const ANY_HOST = '_default';
 const POLL_MS = 20;
 /** The log is set aside at start when larger, so that it cannot grow without end. */
 const MAX_LOG_BYTES = 8 * 1024 * 1024;
@@ -117,7 +119,7 @@ export async function ensureContainerd(options: EnsureContainerdOptions): Promis
   await forgetEarlierBoot(paths);
   for (const dir of [paths.rootDir, paths.stateDir, paths.certsDir, cniConfDir])
     mkdirSync(dir, { recursive: true, mode: 0o711 });
-  if (options.registries) setRegistries(options.dir, options.registries);
+  if (options.registries) tryRegistries(options.dir, options.registries, log);
 
   const unlock = await lockStart(paths, clock, signal);
   try {
@@ -153,6 +155,16 @@ async function ensureLocked(
   }
   await untilReady(paths, pid, clock, signal);
   return { endpoint, pid, defaultRuntime: defaultRuntime(host) };
+}
+
+/** A full disk must not keep the agent from what runs already: only pulls have to wait for room. */
+function tryRegistries(dir: string, registries: Readonly<Record<string, string>>, log: Log): void {
+  try {
+    setRegistries(dir, registries);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
+    log.error("the node's disk is full: free space, or its own images cannot be pulled", { dir });
+  }
 }
 
 /**
@@ -227,12 +239,18 @@ export function setRegistries(dir: string, registries: Readonly<Record<string, s
   for (const [host, url] of Object.entries(registries)) {
     const hostDir = join(certsDir, host);
     const file = join(hostDir, 'hosts.toml');
-    const text = hostsToml(url, { mirror: host === '_default' });
+    const text = hostsToml(url, { mirror: host === ANY_HOST });
     if (readIfThere(file) === text) continue;
     mkdirSync(hostDir, { recursive: true });
     writeFileSync(`${file}.new`, text);
     renameSync(`${file}.new`, file);
   }
+}
+
+/** The port that pulls of all images are sent to since the last `setRegistries`; 0 when there is none. */
+export function registryPort(dir: string): number {
+  const text = readIfThere(join(containerdPaths(dir).certsDir, ANY_HOST, 'hosts.toml')) ?? '';
+  return Number(/http:\/\/127\.0\.0\.1:(\d+)/.exec(text)?.[1] ?? 0);
 }
 
 /** The daemon's pid: by the pid file, else by looking through all processes; both are verified. */
