@@ -7,16 +7,18 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { silentLog } from '#base/log.ts';
 import { until } from '#base/testing.ts';
 import { listProcesses, readProcess } from '../../containerd-processes.ts';
 import type { Vm, Vmm } from '../machine.ts';
+import { makeVmCgroup, removeVmCgroup } from '../cri/vm-cgroup.ts';
 import { missingForQemu, openQemu } from './qemu.ts';
 import { guestContainer, guestProcess, makeGround, readAll, type VmGround } from './testing.ts';
 import type { LifeInput } from './testing-life.ts';
@@ -100,6 +102,55 @@ test('QEMU has its own user, few rights, few files, and cannot change its templa
     );
   const memory = openSync(`/proc/${vm.pid}/fd/3`, 'r+');
   assert.throws(() => writeFileSync(memory, 'x'), { code: 'EPERM' });
+  await vm.stop({ graceMs: 0 });
+});
+
+test("QEMU is in its pod's cgroup and network, and in namespaces of its own otherwise", {
+  skip,
+}, async (t) => {
+  const cgroupPath = `/gantry-test-${process.pid}/vm-boxed`;
+  makeVmCgroup(cgroupPath);
+  t.after(() => {
+    removeVmCgroup(cgroupPath);
+    removeVmCgroup(dirname(cgroupPath));
+  });
+  const vm = await startVm('boxed', vmm, { cgroupPath });
+  const joined = readFileSync(`/proc/${vm.pid}/cgroup`, 'utf8');
+  const lines = joined.split('\n').filter((line) => line.endsWith(`:${cgroupPath}`));
+  const needed = /:memory:/.test(joined) ? ['cpu', 'memory', 'pids'] : [''];
+  for (const name of needed)
+    assert.ok(
+      lines.some((line) => (line.split(':')[1] ?? '').split(',').includes(name)),
+      `not in the ${name} cgroup of its pod: ${joined}`,
+    );
+  // Whatever threads it starts later are counted there too.
+  const threads = readdirSync(`/proc/${vm.pid}/task`);
+  for (const thread of threads)
+    assert.equal(readFileSync(`/proc/${vm.pid}/task/${thread}/cgroup`, 'utf8'), joined);
+  for (const kind of ['mnt', 'pid', 'ipc', 'uts', 'net'])
+    assert.notEqual(
+      readlinkSync(`/proc/${vm.pid}/ns/${kind}`),
+      readlinkSync(`/proc/self/ns/${kind}`),
+      kind,
+    );
+  assert.deepEqual(
+    readdirSync(`/proc/${vm.pid}/root/proc`).filter((name) => /^\d+$/.test(name)),
+    ['1'],
+  );
+  const open = readdirSync(`/proc/${vm.pid}/fd`).map((fd) => {
+    try {
+      return readlinkSync(`/proc/${vm.pid}/fd/${fd}`);
+    } catch {
+      return ''; // closed meanwhile
+    }
+  });
+  const outside = open.filter(
+    (path) => path.startsWith('/') && !/^\/(dev|net\/tun|vm|guest|proc|memfd:)/.test(path),
+  );
+  assert.deepEqual(
+    outside.filter((path) => !path.startsWith(config.stateDir) && !path.startsWith(ground.dir)),
+    [],
+  );
   await vm.stop({ graceMs: 0 });
 });
 
