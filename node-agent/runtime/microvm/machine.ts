@@ -134,6 +134,8 @@ export type GuestStreams = {
   output(): AsyncIterable<{ stream: 'stdout' | 'stderr'; bytes: Uint8Array }>;
   /** Says that output so far is safe (in the log file); the guest may forget it. */
   acknowledge(): void;
+  /** The number of the record that output() gave last; they count up from the process's start. */
+  taken(): bigint;
   write(bytes: Uint8Array): Promise<void>;
   closeStdin(): Promise<void>;
   resize(size: { width: number; height: number }): Promise<void>;

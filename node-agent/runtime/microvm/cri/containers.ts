@@ -18,6 +18,7 @@ import { linuxSignalOfCri } from '#node-agent/containers/stop-signal.ts';
 import { bindAll, hostKind, unbind } from './binds.ts';
 import { ContainerOutput } from './container-output.ts';
 import { openLogFile } from './log-file.ts';
+import { cutTo, openPosition, readPosition } from './log-position.ts';
 import { mountPlan } from './mount-plan.ts';
 import {
   type ContainerEntry,
@@ -234,12 +235,19 @@ export function follow(
 ): void {
   const { record } = entry;
   const { clock, log } = runtime;
+  const positionPath = runtime.records.positionPath(record);
+  const earlier = readPosition(positionPath);
+  if (earlier && record.logPath) cutTo(earlier, record.logPath);
   const file = openLogFile(record.logPath, {
     clock,
     onError: (error) =>
       log.warn('cannot write a log', { path: record.logPath, error: errorText(error) }),
   });
-  const output = new ContainerOutput(streams, file, runtime);
+  const output = new ContainerOutput(
+    streams,
+    { file, position: openPosition(positionPath), earlier },
+    runtime,
+  );
   entry.output = output;
   void streams.exit.then(
     async (exit: GuestExit) => {

@@ -158,6 +158,7 @@ function runProgram(process: GuestProcess, program: FakeProgram): FakeProcess {
   let readers: ReturnType<typeof createInbox<Output>>[] = [];
   let over = false;
   let read = 0;
+  let forgotten = 0;
   let takeInput: (text: string | null) => void = () => {};
   let takeSignal: (signal: number) => void = () => {};
   const end = (code: number, oomKilled = false): void => {
@@ -195,8 +196,10 @@ function runProgram(process: GuestProcess, program: FakeProgram): FakeProcess {
           yield output;
         }
       },
+      taken: () => BigInt(forgotten + read),
       acknowledge() {
         kept.splice(0, read);
+        forgotten += read;
         read = 0;
       },
       async write(bytes) {

@@ -1,4 +1,4 @@
-import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, mkdirSync, openSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Clock } from '#base/clock.ts';
 
@@ -15,7 +15,9 @@ const NEWLINE = 0x0a;
 export type LogFile = {
   write(stream: OutputStream, bytes: Uint8Array): void;
   /** Bytes of lines that have not ended yet. */
-  held(): number;
+  held(stream: OutputStream): number;
+  /** The file that is written now, and how much it holds; undefined without a path. */
+  place(): { inode: bigint; size: number } | undefined;
   /** Writes what is held, as parts. */
   flush(): void;
   /** Goes on in a new file, after the old one was renamed. */
@@ -32,14 +34,23 @@ export function openLogFile(
     mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
     return openSync(path, 'a', 0o640);
   };
+  const placeOf = (file: number): { inode: bigint; size: number } => {
+    const { ino, size } = fstatSync(file, { bigint: true });
+    return { inode: ino, size: Number(size) };
+  };
   let fd = path === '' ? undefined : open();
+  let place = fd === undefined ? undefined : placeOf(fd);
   const rest: Record<OutputStream, Buffer> = { stdout: Buffer.alloc(0), stderr: Buffer.alloc(0) };
 
   function put(lines: readonly Uint8Array[]): void {
     if (fd === undefined || lines.length === 0) return;
     const bytes = Buffer.concat(lines);
     try {
-      for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
+      for (let at = 0; at < bytes.length; ) {
+        const wrote = writeSync(fd, bytes, at);
+        at += wrote;
+        if (place) place.size += wrote;
+      }
     } catch (error) {
       onError(error); // a full disk must not stop the container: these lines are lost
     }
@@ -67,7 +78,8 @@ export function openLogFile(
       rest[stream] = Buffer.from(text);
       put(lines);
     },
-    held: () => rest.stdout.length + rest.stderr.length,
+    held: (stream) => rest[stream].length,
+    place: () => place && { ...place },
     flush() {
       for (const stream of ['stdout', 'stderr'] as const) {
         if (rest[stream].length === 0) continue;
@@ -80,6 +92,7 @@ export function openLogFile(
       const next = open();
       if (fd !== undefined) closeSync(fd);
       fd = next;
+      place = placeOf(next);
     },
     close() {
       if (fd !== undefined) closeSync(fd);

@@ -74,6 +74,8 @@ export type Records = {
   saveSandbox(record: SandboxRecord): void;
   saveContainer(record: ContainerRecord): void;
   removeContainer(record: ContainerRecord): void;
+  /** Where it is kept how far the container's log has got. */
+  positionPath(record: ContainerRecord): string;
   removeSandbox(id: string): void;
   load(): { sandbox: SandboxRecord; containers: ContainerRecord[] }[];
   /** Folders without a readable record: what a crash has left. */
@@ -84,6 +86,8 @@ export function openRecords(podsDir: string): Records {
   mkdirSync(podsDir, { recursive: true, mode: 0o711 });
   const fileOf = ({ podId, id }: ContainerRecord): string =>
     join(podDirs(podsDir, podId).containers, `${id}.json`);
+  const positionOf = ({ podId, id }: ContainerRecord): string =>
+    join(podDirs(podsDir, podId).containers, `${id}.position`);
   const readSandbox = (id: string) => readJson<SandboxRecord>(podDirs(podsDir, id).record);
   return {
     podsDir,
@@ -95,7 +99,11 @@ export function openRecords(podsDir: string): Records {
     },
     // Environment variables may be secrets.
     saveContainer: (record) => writeAtomic(fileOf(record), JSON.stringify(record), 0o600),
-    removeContainer: (record) => rmSync(fileOf(record), { force: true }),
+    removeContainer(record) {
+      rmSync(fileOf(record), { force: true });
+      rmSync(positionOf(record), { force: true });
+    },
+    positionPath: positionOf,
     removeSandbox: (id) => rmSync(podDirs(podsDir, id).dir, { recursive: true, force: true }),
     load() {
       return readdirSync(podsDir).flatMap((id) => {

@@ -47,6 +47,7 @@ export function connectGuest(connection: GuestConnection): Guest {
     return {
       output: () => streams.output(),
       acknowledge: () => streams.acknowledge(),
+      taken: () => streams.taken,
       write: (bytes) => streams.write(bytes),
       closeStdin: () => streams.closeStdin(),
       resize: ({ width, height }) =>

@@ -58,6 +58,10 @@ export class ProcessStreams {
     return this.#exited;
   }
 
+  get taken(): bigint {
+    return this.#taken;
+  }
+
   /** Takes a record from the guest. Throws ProtocolError. */
   receive({ payload }: Frame): void {
     if (payload.length < 9) throw new ProtocolError('a record without a number');
