@@ -62,7 +62,9 @@ export function namespaceOptions(pod: Pod, target?: string): NamespaceOption {
 export function sandboxSecurity(pod: Pod, features: RuntimeFeatures): PodSandboxConfig['linux'] {
   const context = pod.spec.securityContext;
   if (pod.spec.hostUsers === false && !features.userNamespaces)
-    throw new ConfigError('hostUsers: false needs a container runtime with user namespaces');
+    throw new ConfigError(
+      'hostUsers: false is not supported by this node: its pods share the user ids of the host',
+    );
   const sysctls: Record<string, string> = {};
   for (const { name, value } of context?.sysctls ?? []) {
     sysctls[name.replaceAll('/', '.')] = value;

@@ -326,7 +326,9 @@ export function featuresOf(name: string, version = ''): RuntimeFeatures {
   const crio = name === 'cri-o';
   const microvm = name === MICROVM_RUNTIME;
   return {
-    userNamespaces: (containerd && atLeast(2, 0)) || (crio && atLeast(1, 25)),
+    // containerd 2.0 and CRI-O 1.25 can, but only with ranges of ids in each request, which the agent
+    // does not give out: without, they run the pod as the host's root and say nothing.
+    userNamespaces: false,
     recursiveReadOnlyMounts: microvm || (containerd && atLeast(2, 0)) || (crio && atLeast(1, 30)),
     imageVolumes: (containerd && atLeast(2, 1)) || (crio && atLeast(1, 31)),
     supplementalGroupsPolicy: microvm || (containerd && atLeast(2, 0)) || (crio && atLeast(1, 31)),
