@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { randomInt, seededRandom } from '#base/random.ts';
-import type { Container, Pod } from '#api/types.ts';
+import type { Container, ContainerStatus, Pod } from '#api/types.ts';
 import {
   type ContainerRecord,
   nextRestartDelayMs,
@@ -573,4 +573,22 @@ test('in a pod that is over, containers that never ran are told as lost', () => 
     host,
   );
   assert.equal(status.containerStatuses?.[0]?.state?.terminated?.reason, 'ContainerStatusUnknown');
+});
+
+test('a pod that was refused says nothing of containers, also under the next agent', () => {
+  const { pod: asked } = observe();
+  const refused = { phase: 'Failed', reason: 'NodeShutdown', message: 'Pod was rejected: m' };
+  const later = (containerStatuses: ContainerStatus[]) =>
+    podStatus(
+      observe({
+        pod: { ...asked, status: { ...refused, containerStatuses } },
+        runtime: { sandboxes: [], containers: [] },
+      }),
+      host,
+    );
+  const status = later([]);
+  assert.deepEqual(status.containerStatuses, []);
+  assert.equal(status.reason, 'NodeShutdown');
+  const ran = { name: 'a', ready: false, restartCount: 0, image: 'img', imageID: '' };
+  assert.equal(later([ran]).containerStatuses?.length, asked.spec.containers.length);
 });

@@ -61,7 +61,7 @@ export function podStatus(o: PodObservation, host: HostFacts): PodStatus {
     ...(ips[0] ? { podIP: ips[0], podIPs: ips.map((ip) => ({ ip })) } : {}),
     startTime: pod.status?.startTime ?? formatTime(o.now),
     ...(init.length > 0 ? { initContainerStatuses: init } : {}),
-    containerStatuses: failed && isRefusal(o) ? [] : main,
+    containerStatuses: (failed && isRefusal(o)) || neverBegan(o, phase) ? [] : main,
     ...(ephemeral.length > 0 ? { ephemeralContainerStatuses: ephemeral } : {}),
     ...podResources(pod),
     qosClass: pod.status?.qosClass ?? qosClass(pod),
@@ -98,6 +98,10 @@ function podResources({ spec }: Pod): Pick<PodStatus, 'resources' | 'allocatedRe
 /** Refused by the node before anything of it existed. */
 const isRefusal = (o: PodObservation): boolean =>
   o.runtime.sandboxes.length === 0 && o.runtime.containers.length === 0;
+
+/** Also of one that an earlier agent has refused: it said nothing of containers. */
+const neverBegan = (o: PodObservation, phase: Phase): boolean =>
+  phase === 'Failed' && isRefusal(o) && !o.pod.status?.containerStatuses?.length;
 
 function keepFailureText(
   status: Pod['status'],
