@@ -83,6 +83,13 @@ test('headless, external and unaddressed Services, and those of another proxy, h
   assert.deepEqual([rules.chains.size, rules.elements.size], [0, 0]);
 });
 
+test('slices that say they are headless give no endpoints', () => {
+  const labels = { ...slice([]).metadata.labels, 'service.kubernetes.io/headless': '' };
+  const marked = slice([endpoint('10.244.1.1')], { metadata: { ...slice([]).metadata, labels } });
+  const services = [service({ clusterIP: '10.96.0.1' })];
+  assert.deepEqual(rulesOf(services, [marked]), rulesOf(services, []));
+});
+
 test('the order of endpoints, slices and Services does not matter', () => {
   const [a, b] = [endpoint('10.244.1.1'), endpoint('10.244.1.2')];
   const services = [service({ clusterIP: '10.96.0.1' })];

@@ -23,8 +23,11 @@ export type ServiceRulesInput = {
 /** The label by which a slice names its Service. */
 export const SERVICE_NAME_LABEL = 'kubernetes.io/service-name';
 
-/** Whoever sets this label brings a proxy of their own. */
-const PROXY_NAME_LABEL = 'service.kubernetes.io/service-proxy-name';
+/** Services and slices that a node's proxy leaves alone: another proxy's, and headless ones. */
+const LEFT_ALONE = ['service.kubernetes.io/service-proxy-name', 'service.kubernetes.io/headless'];
+
+const isOurs = ({ metadata: { labels } }: Service | EndpointSlice): boolean =>
+  labels === undefined || LEFT_ALONE.every((label) => labels[label] === undefined);
 
 /** Affinity when a Service asks for it without saying for how long. Source: Service API. */
 const DEFAULT_AFFINITY_SECONDS = 10_800;
@@ -50,7 +53,8 @@ export function serviceRules(
   input: ServiceRulesInput,
   cache: ServiceRulesCache = new WeakMap(),
 ): Ruleset {
-  const { services, slices, hostPorts, node } = input;
+  const { services, hostPorts, node } = input;
+  const slices = input.slices.filter(isOurs);
   const of = JSON.stringify(node);
   const byService = new Map<string, EndpointSlice[]>();
   for (const slice of slices) {
@@ -62,7 +66,7 @@ export function serviceRules(
   const rules = emptyRuleset();
   const add = elementAdder(rules);
   for (const service of services) {
-    if (service.metadata.labels?.[PROXY_NAME_LABEL] !== undefined) continue;
+    if (!isOurs(service)) continue;
     const own = byService.get(`${service.metadata.namespace}/${service.metadata.name}`) ?? [];
     let known = cache.get(service);
     if (known?.of !== of || !sameObjects(known.slices, own)) {
