@@ -57,6 +57,22 @@ test('what else such a write says is not heard', () => {
   assert.equal(pod.metadata.generation, 1);
 });
 
+test('containers neither come, go, move nor change their names by a resize', () => {
+  const named = (...names: string[]): Pod =>
+    podWith({ containers: names.map((name) => ({ name, image: 'i', resources })) as never });
+  const move = (...names: string[]) => write(RESIZE, named(...names), named('a', 'b')).errors;
+  const renamed = 'Forbidden: containers may not be renamed or reordered on resize';
+  assert.deepEqual(move('b', 'a'), [
+    `spec.containers[0].name: ${renamed}`,
+    `spec.containers[1].name: ${renamed}`,
+  ]);
+  assert.deepEqual(move('a', 'c'), [`spec.containers[1].name: ${renamed}`]);
+  const count = 'spec.containers: Forbidden: containers may not be added or removed on resize';
+  assert.deepEqual(move('a'), [count]);
+  assert.deepEqual(move('a', 'b', 'c'), [count]);
+  assert.deepEqual(move('a', 'b'), []);
+});
+
 test('a resize changes cpu and memory within the class', () => {
   const resize = (own: object) => write(RESIZE, podWith({}, own), podWith());
   const more = { requests: { cpu: '150m', memory: '64Mi' }, limits: { cpu: '1', memory: '1Gi' } };

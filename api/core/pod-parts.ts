@@ -45,6 +45,8 @@ export const RESIZE: Subresource = {
   verbs: VERBS,
   prepareForUpdate(object, stored) {
     const [pod, old] = [object as Pod, stored as Pod];
+    // What comes, goes or moves is refused, not dropped.
+    if (KINDS_OF_LIST.some((list) => lengthOf(pod, list) !== lengthOf(old, list))) return;
     const { resources } = pod.spec;
     const { resources: _, ...spec } = old.spec;
     finish(pod, old, {
@@ -62,18 +64,38 @@ export const RESIZE: Subresource = {
   ],
 };
 
-/** The stored containers with the wanted resources and resize policies; nothing else counts. */
+const KINDS_OF_LIST = ['containers', 'initContainers'] as const;
+
+const lengthOf = ({ spec }: Pod, list: (typeof KINDS_OF_LIST)[number]): number =>
+  spec[list]?.length ?? 0;
+
+/**
+ * The stored containers with the wanted resources and resize policies; nothing else counts. Those
+ * with other names are left for validation to refuse.
+ */
 function resized(wanted: readonly Container[], stored: readonly Container[]): Container[] {
-  const byName = new Map(wanted.map((one) => [one.name, one]));
-  return stored.map((old) => {
-    const now = byName.get(old.name);
-    if (!now) return old;
+  if (wanted.some(({ name }, i) => name !== stored[i]?.name)) return [...wanted];
+  return stored.map((old, i) => {
+    const now = wanted[i];
     const { resources: _, resizePolicy: __, ...others } = old;
     return {
       ...others,
-      ...(now.resources ? { resources: now.resources } : {}),
-      ...(now.resizePolicy ? { resizePolicy: now.resizePolicy } : {}),
+      ...(now?.resources ? { resources: now.resources } : {}),
+      ...(now?.resizePolicy ? { resizePolicy: now.resizePolicy } : {}),
     };
+  });
+}
+
+/** No container may come, go, move or take another name by a resize. */
+function checkOrder(pod: Pod, old: Pod): Errors {
+  return KINDS_OF_LIST.flatMap((list) => {
+    if (lengthOf(pod, list) !== lengthOf(old, list)) {
+      return [forbidden(`spec.${list}`, `${list} may not be added or removed on resize`)];
+    }
+    const rule = `${list} may not be renamed or reordered on resize`;
+    return (old.spec[list] ?? []).flatMap(({ name }, i) =>
+      pod.spec[list]?.[i]?.name === name ? [] : [forbidden(`spec.${list}[${i}].name`, rule)],
+    );
   });
 }
 
@@ -86,7 +108,9 @@ function checkResize(pod: Pod, old: Pod): Errors {
     const rule = 'Pod QOS Class may not change as a result of resizing';
     errors.push(invalid('spec', old.status?.qosClass ?? qosClassOf(old.spec), rule));
   }
-  for (const list of ['containers', 'initContainers'] as const) {
+  const moved = checkOrder(pod, old);
+  if (moved.length > 0) return [...errors, ...moved];
+  for (const list of KINDS_OF_LIST) {
     const before = new Map((old.spec[list] ?? []).map((one) => [one.name, one]));
     for (const [i, container] of (pod.spec[list] ?? []).entries()) {
       const stored = before.get(container.name);
