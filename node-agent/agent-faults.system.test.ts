@@ -40,8 +40,13 @@ function cuttable(transport: Transport) {
   };
 }
 
+/** How long the API server stays away besides what the test needs; minutes only when asked for. */
+const OUTAGE_MS = Number(process.env['GANTRY_TEST_OUTAGE_MS'] ?? 0);
+/** By then the slowest retry has found that the server is back, however long it was away. */
+const BACK_MS = 35_000;
+
 const cluster = testCluster({
-  timeoutMs: 90_000,
+  timeoutMs: 90_000 + OUTAGE_MS,
   wrap(transport) {
     line = cuttable(transport);
     return line.transport;
@@ -98,11 +103,18 @@ run('while the API server is away pods go on, and their status is told after', a
     const over = now.find((c) => c.id === idOf('ends'))?.state === 'CONTAINER_EXITED';
     return again !== undefined && over;
   });
+  await new Promise((resolve) => setTimeout(resolve, OUTAGE_MS));
   line.mend();
+  const backAtMs = Date.now();
   const stays = await until('stays', (p) => p.status?.containerStatuses?.[0]?.restartCount === 1);
   assert.equal(stays.status?.phase, 'Running');
   const ends = await until('ends', (p) => p.status?.phase === 'Succeeded');
   assert.equal(ends.status?.containerStatuses?.[0]?.state?.terminated?.message, 'bye\n');
+  // What is new comes through as well.
+  await create('later', { containers: shell('while :; do sleep 0.2; done') });
+  await until('later', runs);
+  assert.ok(Date.now() - backAtMs < BACK_MS, `${Date.now() - backAtMs} ms after it was back`);
+  if (OUTAGE_MS > 0) console.log(`all told ${Date.now() - backAtMs} ms after ${OUTAGE_MS} ms away`);
 });
 
 run('a registry that hangs is told of, and holds no deletion up', async () => {
