@@ -349,7 +349,8 @@ test('translated code is given back when the guest is calm, which works on', { s
   await calm.guest.startContainer('k1');
   const much = codeMib(calm.pid);
   assert.ok(much > 12, `a start translates more than ${much} MiB`);
-  await eventually('less code', async () => codeMib(calm.pid) < much / 2);
+  // On a machine so busy that the guest seemed calm before, it takes a minute more.
+  await eventually('less code', async () => codeMib(calm.pid) < much / 2, 150_000);
   for (let round = 0; round < 3; round++) {
     const { stdout } = await readAll(await calm.guest.exec('k1', guestProcess(['echo', 'alive'])));
     assert.equal(stdout, 'alive\n');
