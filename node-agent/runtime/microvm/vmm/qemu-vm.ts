@@ -8,7 +8,7 @@ import type { Log } from '#base/log.ts';
 import { GuestConnection } from '../guest/connection.ts';
 import { connectGuest } from '../guest/guest.ts';
 import { powerOffRequest } from '../guest/messages.ts';
-import type { Disk, Vm, VmSpec } from '../machine.ts';
+import type { Disk, GuestStreams, Vm, VmSpec } from '../machine.ts';
 import { JAILED } from './qemu-command.ts';
 import { type QemuProcess, removeVmDir } from './qemu-process.ts';
 import { tendTranslatedCode } from './translated-code.ts';
@@ -77,12 +77,20 @@ export function createQemuVm(options: QemuVmOptions): QemuVm {
   const onAbort = (): void => void letGo();
   options.signal.addEventListener('abort', onAbort, { once: true });
   const { emulatedBy: jail } = options;
+  const guest = connectGuest(connection);
+  let starts = 0;
+  const counted = async (begin: Promise<GuestStreams>): Promise<GuestStreams> => {
+    const streams = await begin;
+    starts++;
+    return streams;
+  };
   const tending =
     jail === undefined
       ? undefined
       : tendTranslatedCode({
           ...{ process, jail, clock, log, signal: resting.signal },
           poke: () => connection.poke(),
+          starts: () => starts,
         });
 
   const ended = process.ended.then(async (end) => {
@@ -181,7 +189,11 @@ export function createQemuVm(options: QemuVmOptions): QemuVm {
     startedBy,
     connection,
     left: left.promise,
-    guest: connectGuest(connection),
+    guest: {
+      ...guest,
+      startContainer: (id) => counted(guest.startContainer(id)),
+      reattach: (id) => counted(guest.reattach(id)),
+    },
     addDisk: (disk) => inTurn(() => addDisk(disk)),
     removeDisk: (lun) => inTurn(() => removeDisk(lun)),
     ended,

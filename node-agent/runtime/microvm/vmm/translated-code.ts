@@ -31,6 +31,8 @@ export type TranslatedCode = {
   process: QemuProcess;
   /** `GuestFiles.jail`. */
   jail: string;
+  /** How many containers have been started: before the first a VM only waits to be used. */
+  starts: () => number;
   /** Has something arrive at the guest. */
   poke: () => void;
   clock: Clock;
@@ -40,7 +42,8 @@ export type TranslatedCode = {
 
 /** Frees translated code of a VM whenever it is calm, until the signal aborts. */
 export async function tendTranslatedCode(code: TranslatedCode): Promise<void> {
-  const { process, clock, log, signal } = code;
+  const { process, starts, clock, log, signal } = code;
+  let known = 0;
   let pauseMs = FIRST_PAUSE_MS;
   let notBefore = 0;
   let used = cpuMs(process.pid);
@@ -49,7 +52,11 @@ export async function tendTranslatedCode(code: TranslatedCode): Promise<void> {
     const now = cpuMs(process.pid);
     const calm = now - used < LOOK_MS * CALM_SHARE;
     used = now;
-    if (signal.aborted || !calm || clock.now() < notBefore) continue;
+    if (starts() !== known) {
+      known = starts();
+      notBefore = 0;
+    }
+    if (signal.aborted || known === 0 || !calm || clock.now() < notBefore) continue;
     try {
       if ((await codeState(process.qmp)).bytes < WORTH_BYTES) continue;
       notBefore = clock.now() + FIRST_PAUSE_MS; // also after a failure
