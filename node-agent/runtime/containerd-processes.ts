@@ -62,8 +62,13 @@ export function mountsBelow(mountinfo: string, dirs: readonly string[]): string[
 
 /** Unmounts all at or below `dirs`, last mounted first; what is busy is detached. */
 export async function unmountBelow(dirs: readonly string[]): Promise<void> {
-  const points = mountsBelow(readFileSync('/proc/self/mountinfo', 'utf8'), dirs).reverse();
-  for (const point of points) {
-    await run('umount', [point]).catch(() => run('umount', ['-l', point]));
+  const mounted = (): string[] => mountsBelow(readFileSync('/proc/self/mountinfo', 'utf8'), dirs);
+  for (const point of mounted().reverse()) {
+    try {
+      await run('umount', [point]).catch(() => run('umount', ['-l', point]));
+    } catch (error) {
+      // A program that an ended agent has left may have been quicker.
+      if (mounted().includes(point)) throw error;
+    }
   }
 }
