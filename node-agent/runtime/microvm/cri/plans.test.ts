@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import type { ContainerConfig } from '#node-agent/runtime/service.ts';
 import { type HostKind, mountPlan } from './mount-plan.ts';
 import { capabilitySet, processPlan, stopSignalOf } from './process-plan.ts';
+import { lastWords } from './sandboxes.ts';
 import { resolveUser } from './users.ts';
 import { vmSize } from './vm-size.ts';
 
@@ -212,4 +213,13 @@ test('mounts: outer before inner, files and folders, own files over those of the
     () => plan([{ containerPath: '/x', hostPath: '/h', propagation: 'PROPAGATION_BIDIRECTIONAL' }]),
     /cannot leave a microVM/,
   );
+});
+
+test('what is shown of a kernel that died begins with why', () => {
+  const trace = Array.from({ length: 200 }, (_, line) => `[ 1.${line}] frame ${line}`).join('\r\n');
+  const why = '[ 1.0] Kernel panic - not syncing: Attempted to kill init!';
+  const said = lastWords(`[ 0.1] booting\r\n${why}\r\n${trace}\r\n---[ end ${why} ]---`);
+  assert.ok(said.startsWith(`${why}\n`) && said.length <= 2000);
+  assert.match(lastWords(trace), /frame 199$/);
+  assert.equal(lastWords(''), '');
 });

@@ -89,6 +89,14 @@ async function bringUp(runtime: Runtime, pod: Pod): Promise<void> {
   watchVm(runtime, pod);
 }
 
+/** A panic begins with its reason, and its trace is longer than what is shown. */
+export function lastWords(kernelLog: string): string {
+  const text = kernelLog.replaceAll('\r', '').trim();
+  const panic = text.search(/^.*Kernel panic - not syncing/m);
+  if (panic >= 0) return text.slice(panic, panic + KERNEL_LOG_CHARS).trim();
+  return text.slice(-KERNEL_LOG_CHARS);
+}
+
 /** Reports a VM that ends by itself: its containers have ended with it. */
 export function watchVm(runtime: Runtime, pod: Pod): void {
   const { vm, record } = pod;
@@ -98,7 +106,7 @@ export function watchVm(runtime: Runtime, pod: Pod): void {
     const oom =
       ranOutOfMemory(record.cgroupPath) ||
       /Kernel panic.*(Out of memory|deadlocked on memory)/is.test(kernelLog);
-    const log = kernelLog.trim().slice(-KERNEL_LOG_CHARS);
+    const log = lastWords(kernelLog);
     record.reason = `the microVM ended: ${reason}${log ? `\nlast kernel messages:\n${log}` : ''}`;
     runtime.log.warn('a microVM ended by itself', { id: record.id, reason });
     for (const entry of pod.containers.values())

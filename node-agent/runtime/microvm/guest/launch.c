@@ -195,13 +195,14 @@ void launch(const struct launch *l) {
   const char *cwd = c->cwd[0] ? c->cwd : "/";
   bool entered = !chdir(cwd); /* root may enter what the user may not, and the other way round */
   drop_rights(l);
-  if (!entered && chdir(cwd)) die(cwd);
+  char what[300];
+  snprintf(what, sizeof what, "working directory \"%.200s\"", cwd);
+  if (!entered && chdir(cwd)) die(what);
   /* An agent's descriptor that were inherited would be a way out of the container. */
   syscall(NR_CLOSE_RANGE, 3, ~0U, 4 /* CLOSE_RANGE_CLOEXEC */);
   install_filter(l);
   execvp(c->argv[0], c->argv);
   bool unfound = errno == ENOENT && !strchr(c->argv[0], '/');
-  char what[300];
   snprintf(what, sizeof what, "exec: \"%.200s\"%s", c->argv[0],
            unfound ? ": executable file not found in $PATH" : "");
   die(what);
