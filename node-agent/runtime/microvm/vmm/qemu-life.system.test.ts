@@ -3,6 +3,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   appendFileSync,
+  existsSync,
   mkdtempSync,
   openSync,
   readdirSync,
@@ -110,10 +111,15 @@ test("QEMU is in its pod's cgroup and network, and in namespaces of its own othe
 }, async (t) => {
   const cgroupPath = `/gantry-test-${process.pid}/vm-boxed`;
   makeVmCgroup(cgroupPath);
-  t.after(() => {
-    removeVmCgroup(cgroupPath);
-    removeVmCgroup(dirname(cgroupPath));
-  });
+  t.after(() =>
+    until('its cgroups are gone', () => {
+      removeVmCgroup(cgroupPath); // busy until its last thread is gone
+      removeVmCgroup(dirname(cgroupPath));
+      return !['.', ...readdirSync('/sys/fs/cgroup')].some((name) =>
+        existsSync(join('/sys/fs/cgroup', name, dirname(cgroupPath))),
+      );
+    }),
+  );
   const vm = await startVm('boxed', vmm, { cgroupPath });
   const joined = readFileSync(`/proc/${vm.pid}/cgroup`, 'utf8');
   const lines = joined.split('\n').filter((line) => line.endsWith(`:${cgroupPath}`));
