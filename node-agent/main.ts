@@ -10,6 +10,7 @@ import { runTogether } from '#base/running.ts';
 import { createApi } from '#client/http-api.ts';
 import { httpsTransport } from '#client/https-transport.ts';
 import { loadKubeconfig } from '#client/kubeconfig.ts';
+import { PROXY_HEALTH_PORT } from '#node-agent/network/proxy-health.ts';
 import { bootstrapNode } from '#node-agent/node/bootstrap.ts';
 import {
   certificateFile,
@@ -60,6 +61,7 @@ type Flags = {
   clusterDomain?: string;
   resolvConf?: string;
   networkName?: string;
+  proxyHealthzPort: string;
   microvms?: 'auto' | 'off';
   nodeLabels?: string;
   systemReserved?: string;
@@ -140,6 +142,11 @@ export async function main(args: readonly string[]): Promise<void> {
     .option('--cluster-dns <address>', 'address of the cluster DNS service')
     .option('--cluster-domain <domain>', 'domain of the cluster')
     .option('--network-name <name>', "names the pods' bridge and the nftables table")
+    .option(
+      '--proxy-healthz-port <port>',
+      'where load balancers ask whether traffic of Services may come here; 0: nowhere',
+      `${PROXY_HEALTH_PORT}`,
+    )
     .option('--microvms <auto|off>', 'run pods of the class microvm where possible', 'off')
     .option('--resolv-conf <file>', "the node's own resolver configuration")
     .option('--node-labels <list>', 'k=v,… to put on the Node object')
@@ -273,6 +280,7 @@ function configOf(flags: Flags): Omit<NodeAgentConfig, 'api'> {
     clusterDnsIp: flags.clusterDns,
     clusterDomain: flags.clusterDomain,
     networkName: flags.networkName,
+    proxyHealthPort: Number(flags.proxyHealthzPort),
     microvms: flags.microvms === 'auto' ? 'auto' : 'off',
     resolvConf: flags.resolvConf,
     labels: pairs(flags.nodeLabels),

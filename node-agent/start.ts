@@ -115,6 +115,8 @@ export type NodeAgentConfig = RuntimesConfig & {
   podCidr?: string;
   /** Names the bridge and the nftables table; default `gantry`. */
   networkName?: string;
+  /** Where load balancers ask whether traffic of Services may come here; default 10256, 0: nowhere. */
+  proxyHealthPort?: number;
   labels?: Readonly<Record<string, string>>;
   /** For the system and for the agent itself; their sum is kept from pods. */
   reserved?: readonly Reserved[];

@@ -170,6 +170,7 @@ export async function startTestNode(options: TestNodeOptions): Promise<TestNode>
         nodeIp: '127.0.0.1',
         rootDir,
         port: 0,
+        proxyHealthPort: 0,
         podCidr: `10.${range}.7.0/24`,
         clusterCidr: `10.${range}.0.0/16`,
         networkName,

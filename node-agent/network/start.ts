@@ -18,6 +18,7 @@ import { hostPortsOf, wantsHostPorts } from './host-ports.ts';
 import { createNftWriter, type NftWriter, removeTable } from './nft-writer.ts';
 import { applyRoutes, removeRoutes, type RoutesConfig, wantedRoutes } from './node-routes.ts';
 import { mtuOf, prepareNode, removeBridge } from './node-setup.ts';
+import { createRulesClock, proxyHealth, serveProxyHealth } from './proxy-health.ts';
 import { policyRules } from './policy-rules.ts';
 import { watchPolicies } from './policy-watch.ts';
 import { joinRulesets, type TableName } from './ruleset.ts';
@@ -50,6 +51,8 @@ export type NetworkConfig = {
   upstreamResolvConf: string;
   /** Of the nftables table; the bridge is this and a 0. Default `gantry`. */
   name?: string;
+  /** Where load balancers ask whether traffic of Services may come here; 0: nowhere. */
+  proxyHealthPort?: number;
 };
 
 /**
@@ -97,7 +100,14 @@ export async function startNetwork(
   ready.promise.catch(() => {});
   const way = { name, own: { podCidrs, nodeIp: config.nodeIp, clusterCidr, mtu } };
   const around = { informers, nodeName, log, clock };
-  const context: Context = { ...around, way, families, onReady: ready.resolve };
+  const { proxyHealthPort = 0 } = config;
+  const context: Context = {
+    ...around,
+    way,
+    families,
+    onReady: ready.resolve,
+    proxyHealthPort,
+  };
   const running = runTogether(signal, [
     (until) => keepRules(context, until),
     (until) => keepTable(context, until),
@@ -194,6 +204,7 @@ type Context = {
   log: Log;
   clock: Clock;
   onReady: () => void;
+  proxyHealthPort: number;
 };
 
 /** Writes the rules after every change, until `signal`. */
@@ -205,26 +216,41 @@ async function keepRules(context: Context, signal: AbortSignal): Promise<void> {
     fieldSelector: `spec.nodeName=${nodeName}`,
   });
   const changes = changeSignal(signal);
-  serviceInformer.onChange(changes.notify);
-  sliceInformer.onChange(changes.notify);
+  const rulesClock = createRulesClock(clock);
+  const changed = (): void => {
+    rulesClock.pending();
+    changes.notify();
+  };
+  serviceInformer.onChange(changed);
+  sliceInformer.onChange(changed);
   podInformer.onChange((change) => {
     const before = change.type === 'updated' && wantsHostPorts(change.old);
-    if (before || wantsHostPorts(change.object)) changes.notify();
+    if (before || wantsHostPorts(change.object)) changed();
   });
   const nodeInformer = informers.of(nodes);
   const zoneNow = (): string =>
     nodeInformer.get({ name: nodeName })?.metadata.labels?.[ZONE_LABEL] ?? '';
   let zone = '';
   nodeInformer.onChange(({ object: { metadata } }) => {
-    if (metadata.name === nodeName && zoneNow() !== zone) changes.notify();
+    if (metadata.name === nodeName && zoneNow() !== zone) changed();
   });
-  const policies = watchPolicies(informers, changes.notify);
+  const policies = watchPolicies(informers, changed);
   const known = [serviceInformer.synced(), sliceInformer.synced(), podInformer.synced()];
   await orAborted(Promise.all([...known, policies.synced()]), signal);
   const healthServers = createHealthServers(log);
-  signal.addEventListener('abort', () => healthServers.close(), { once: true });
+  const { proxyHealthPort } = context;
+  const health = (path: string) =>
+    proxyHealth(path, rulesClock.state(), nodeInformer.get({ name: nodeName }), clock.now());
+  const proxy = proxyHealthPort ? serveProxyHealth(proxyHealthPort, health, log) : undefined;
+  const close = (): void => {
+    healthServers.close();
+    proxy?.close();
+    proxy?.closeAllConnections();
+  };
+  signal.addEventListener('abort', close, { once: true });
   for (let failures = 0; !signal.aborted; ) {
     changes.reset();
+    rulesClock.begin();
     zone = zoneNow();
     try {
       for (const { node, writer, cache } of families) {
@@ -244,6 +270,7 @@ async function keepRules(context: Context, signal: AbortSignal): Promise<void> {
       const servers = families.map(({ node }) => healthPorts(serviceInformer.list(), slices, node));
       healthServers.update(joinHealthPorts(servers));
       failures = 0;
+      rulesClock.written();
       context.onReady();
     } catch (error) {
       failures += 1;

@@ -5,6 +5,7 @@ import type { Node } from '#api/types.ts';
 import type { Api, Resource } from '#client/api.ts';
 import type { Informer } from '#client/informer.ts';
 import type { Informers } from '#client/informer-factory.ts';
+import { PROXY_HEALTH_PORT } from '#node-agent/network/proxy-health.ts';
 import { startNetwork } from '#node-agent/network/start.ts';
 import type { NodeAgentConfig } from '#node-agent/start.ts';
 
@@ -105,6 +106,7 @@ export async function runNetwork(
       rootDir: config.rootDir,
       upstreamResolvConf: config.resolvConf ?? RESOLV_CONF,
       ...(config.networkName ? { name: config.networkName } : {}),
+      proxyHealthPort: config.proxyHealthPort ?? PROXY_HEALTH_PORT,
     },
     { signal, log: log.child('network'), clock },
   );
