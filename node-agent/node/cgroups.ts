@@ -129,8 +129,8 @@ export function openCgroups(options: CgroupOptions): Cgroups {
   return {
     version,
     driver,
-    podPath: layout.pod,
-    sandboxParent: layout.sandboxParent,
+    podPath: (uid, qos) => layout.pod(uid, qos),
+    sandboxParent: (uid, qos) => layout.sandboxParent(uid, qos),
     async setNode(limits) {
       await groups.make(layout.node, limits);
       readBurstable();
