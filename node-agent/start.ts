@@ -53,17 +53,20 @@ import {
   RESOLV_CONF,
   runNetwork,
 } from '#node-agent/pods/pod-network.ts';
+import { podUsers } from '#node-agent/containers/security-context.ts';
+import { IdRanges, idSpace } from '#node-agent/pods/id-ranges.ts';
 import { podPaths } from '#node-agent/pods/pod-files.ts';
 import { judgeResize, type ResizePending } from '#node-agent/pods/pod-resize.ts';
 import { PodRuntimes } from '#node-agent/pods/pod-runtimes.ts';
 import { PodWorkers } from '#node-agent/pods/pod-workers.ts';
 import { Probes } from '#node-agent/containers/probes.ts';
-import { featuresOf, type RuntimeClient } from '#node-agent/runtime/containerd.ts';
+import { featuresOf, handlerFeatures, type RuntimeClient } from '#node-agent/runtime/containerd.ts';
 import { stopPods } from '#node-agent/runtime/containerd-daemon.ts';
 import type { ImageSnapshots } from '#node-agent/runtime/containerd-snapshots.ts';
 import {
   MICROVM_HANDLER,
   MICROVM_RUNTIME,
+  type RuntimeHandler,
   type RuntimeVersion,
 } from '#node-agent/runtime/service.ts';
 import {
@@ -168,6 +171,7 @@ export async function start(
   const others = (await mayListNodes(api, networkBy)) ? informers.of(nodes) : undefined;
   const runtime = await startRuntimes(runtimes, { nodes: others, signal, log, clock });
   const version = await runtime.client.version();
+  const handlers = (await runtime.client.handlers?.()) ?? [];
   // Of another's network the runtime itself tells whether it is ready.
   const unset = 'the pod network is not set up yet';
   const network = { problem: networkBy === 'own' ? unset : undefined };
@@ -178,6 +182,7 @@ export async function start(
     imagesFor: (handler) => runtime.imagesFor(handler),
     snapshots: runtime.snapshots,
     version,
+    handlers,
     networkProblem: () => network.problem,
     signal,
     log,
@@ -257,6 +262,7 @@ export async function start(
     port: server.port,
     labels: config.labels ?? {},
     features: version.features,
+    handlers,
     capacity,
     devices: () => services.devices.amounts(),
     info: readNodeInfo(version, AGENT_VERSION),
@@ -378,7 +384,8 @@ async function makeServices(
     imagesFor: Runtimes['imagesFor'];
     cgroupDriver: Runtimes['cgroupDriver'];
     snapshots: ImageSnapshots;
-    version: Awaited<ReturnType<RuntimeClient['version']>>;
+    version: RuntimeVersion;
+    handlers: readonly RuntimeHandler[];
     networkProblem: () => string | undefined;
   } & Required<Surroundings>,
 ) {
@@ -407,10 +414,11 @@ async function makeServices(
   };
   // Without its class a pod could not have been started anew; it is of the default then.
   const microvm = { name: MICROVM_RUNTIME, features: featuresOf(MICROVM_RUNTIME) };
-  const runtimeOf = ({ spec }: Pod): Pick<RuntimeVersion, 'name' | 'features'> =>
-    classes.get({ name: spec.runtimeClassName ?? '' })?.handler === MICROVM_HANDLER
-      ? microvm
-      : version;
+  const runtimeOf = ({ spec }: Pod): Pick<RuntimeVersion, 'name' | 'features'> => {
+    const handler = classes.get({ name: spec.runtimeClassName ?? '' })?.handler ?? '';
+    if (handler === MICROVM_HANDLER) return microvm;
+    return { ...version, features: handlerFeatures(handler, version, around.handlers) };
+  };
   const { volumes, images, csi } = await makeVolumeServices({
     ...around,
     api,
@@ -435,6 +443,14 @@ async function makeServices(
     config.cgroupRoot,
   );
   await cgroups.setNode(nodeLimits(capacity, reserved));
+  const idRanges = new IdRanges(
+    paths,
+    idSpace(
+      Number(capacity.capacity['pods']),
+      readIfThere('/etc/subuid'),
+      readIfThere('/etc/subgid'),
+    ),
+  );
   const services: NodeServices = {
     nodeName,
     host: { ips: nodeIp.split(','), runtimeOf },
@@ -454,6 +470,8 @@ async function makeServices(
     events,
     runtime,
     features: (pod) => runtimeOf(pod).features,
+    users: (pod) => podUsers(pod, runtimeOf(pod).features, (uid) => idRanges.claim(uid)),
+    idRanges,
     runtimes: new PodRuntimes({
       ...{ runtime, paths, clock, log, onChange },
       firstFamily: nodeIp.split(',')[0]?.includes(':') ? 6 : 4,

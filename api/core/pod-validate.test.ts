@@ -13,6 +13,18 @@ const withContainer = (more: object) => podOf({ containers: [container(more)] })
 
 /** Each error in full, or its start. */
 const REFUSED: [pod: object, errors: string[]][] = [
+  [
+    podOf({
+      hostUsers: false,
+      hostPID: true,
+      volumes: [{ name: 'd', persistentVolumeClaim: { claimName: 'd' } }],
+      containers: [container({ volumeDevices: [{ name: 'd', devicePath: '/dev/d' }] })],
+    }),
+    [
+      'spec.HostPID: Forbidden: when `hostUsers` is false',
+      'spec.containers[0].volumeDevices: Forbidden: when `hostUsers` is false',
+    ],
+  ],
   [podOf(), []],
   [podOf({ containers: [] }), ['spec.containers: Required value']],
   [withContainer({ name: '' }), ['spec.containers[0].name: Required value']],

@@ -78,7 +78,7 @@ export function checkPodSpec(
   }
   const containers = located(spec, path);
   checkHostProcess(errors, path, spec, containers);
-  if (!hostUsers) checkOwnUsers(errors, path, spec);
+  if (!hostUsers) checkOwnUsers(errors, path, spec, containers);
   checkNames(errors, path, spec);
   checkOs(errors, path, spec, containers);
 }
@@ -140,11 +140,19 @@ function checkHostNetwork(errors: Errors, path: string, spec: PodSpec, standalon
   }
 }
 
-function checkOwnUsers(errors: Errors, path: string, spec: PodSpec): void {
-  const rule = 'when `pod.Spec.HostUsers` is false';
+/** Devices cannot be shown with other owners, as mounts can. Source: core/v1 PodSpec, hostUsers. */
+function checkOwnUsers(
+  errors: Errors,
+  path: string,
+  spec: PodSpec,
+  containers: ReturnType<typeof located>,
+): void {
+  const rule = 'when `hostUsers` is false';
   if (spec.hostNetwork) errors.push(forbidden(`${path}.hostNetwork`, rule));
   if (spec.hostPID) errors.push(forbidden(`${path}.HostPID`, rule));
   if (spec.hostIPC) errors.push(forbidden(`${path}.HostIPC`, rule));
+  for (const { path: at, container } of containers)
+    if (container.volumeDevices?.length) errors.push(forbidden(`${at}.volumeDevices`, rule));
 }
 
 const MAX_NAMESERVERS = 3;

@@ -22,7 +22,7 @@ import { criSignal } from '#node-agent/containers/stop-signal.ts';
 
 export const DEFAULT_TERMINATION_PATH = '/dev/termination-log';
 
-type Facts = Pick<NodeServices, 'paths' | 'features' | 'resourceFacts'>;
+type Facts = Pick<NodeServices, 'paths' | 'features' | 'users' | 'resourceFacts'>;
 
 export type ContainerRequest = {
   pod: Pod;
@@ -45,6 +45,7 @@ export function containerConfig(request: ContainerRequest, facts: Facts): Contai
   const { spec } = container;
   const identity = identityOf(pod);
   const value = (name: string): string | undefined => env.find((e) => e.key === name)?.value;
+  const users = facts.users(pod);
   const expandAll = (list: readonly string[] | undefined): string[] =>
     (list ?? []).map((text) => expand(text, value));
   return {
@@ -54,7 +55,9 @@ export function containerConfig(request: ContainerRequest, facts: Facts): Contai
     args: expandAll(spec.args),
     workingDir: spec.workingDir ?? '',
     envs: [...env],
-    mounts: [...request.volumeMounts, ...agentMounts(pod, spec, attempt, facts)],
+    mounts: [...request.volumeMounts, ...agentMounts(pod, spec, attempt, facts)].map((mount) =>
+      users ? { ...mount, uidMappings: users.uids, gidMappings: users.gids } : mount,
+    ),
     devices: [...request.devices],
     labels: {
       [LABEL.podName]: identity.name,
@@ -83,6 +86,7 @@ export function containerConfig(request: ContainerRequest, facts: Facts): Contai
         container: spec,
         image,
         target,
+        users,
         seccompDir: facts.paths.seccompDir,
         features: facts.features(pod),
       }),

@@ -9,7 +9,7 @@ import { sandboxSecurity } from '#node-agent/containers/security-context.ts';
 
 type Facts = Pick<
   NodeServices,
-  'paths' | 'dns' | 'clusterDomain' | 'cgroups' | 'features' | 'podPidsLimit'
+  'paths' | 'dns' | 'clusterDomain' | 'cgroups' | 'users' | 'podPidsLimit'
 >;
 
 /** The sandbox of a pod in the runtime's words. Throws ConfigError for what cannot be honoured. */
@@ -32,7 +32,7 @@ export function sandboxConfig(pod: Pod, attempt: number, facts: Facts): PodSandb
     // The network plugin reads some of them (bandwidth).
     annotations: { ...pod.metadata.annotations },
     linux: {
-      ...sandboxSecurity(pod, facts.features(pod)),
+      ...sandboxSecurity(pod, facts.users(pod)),
       ...(cgroupParent ? { cgroupParent } : {}),
       resources: podResources(pod, facts.podPidsLimit),
     },

@@ -9,6 +9,7 @@ import type {
   PodSandboxConfig,
   RuntimeFeatures,
   SecurityProfile,
+  UserNamespace,
 } from '#node-agent/runtime/service.ts';
 
 /** Paths of /proc and /sys that show or change the host; always hidden, or made read-only. */
@@ -44,9 +45,16 @@ export const SAFE_SYSCTLS = new Set([
   'net.ipv4.tcp_wmem',
 ]);
 
-export function namespaceOptions(pod: Pod, target?: string): NamespaceOption {
+type Namespaces = {
+  /** The pod's own ids; undefined with those of the host. */
+  users?: UserNamespace | undefined;
+  target?: string | undefined;
+};
+
+export function namespaceOptions(pod: Pod, { users, target }: Namespaces): NamespaceOption {
   const { spec } = pod;
   return {
+    ...(users ? { usernsOptions: users } : {}),
     network: spec.hostNetwork ? 'NODE' : 'POD',
     ipc: spec.hostIPC ? 'NODE' : 'POD',
     ...(target
@@ -56,15 +64,26 @@ export function namespaceOptions(pod: Pod, target?: string): NamespaceOption {
 }
 
 /**
- * Throws ConfigError for what this runtime would silently ignore. Sysctls have been judged when the
- * pod was admitted.
+ * The ids of a pod, which `claim` gives out; undefined for those of the host. Throws ConfigError
+ * where the runtime would silently run the pod with them.
  */
-export function sandboxSecurity(pod: Pod, features: RuntimeFeatures): PodSandboxConfig['linux'] {
-  const context = pod.spec.securityContext;
-  if (pod.spec.hostUsers === false && !features.userNamespaces)
+export function podUsers(
+  pod: Pod,
+  features: Pick<RuntimeFeatures, 'userNamespaces'>,
+  claim: (uid: string) => UserNamespace,
+): UserNamespace | undefined {
+  if (pod.spec.hostUsers !== false) return undefined;
+  if (!features.userNamespaces)
     throw new ConfigError(
-      'hostUsers: false is not supported by this node: its pods share the user ids of the host',
+      'hostUsers: false is not supported by the container runtime of this pod ' +
+        '(containerd 2.0 with runc 1.2 or later is needed)',
     );
+  return claim(pod.metadata.uid ?? '');
+}
+
+/** Sysctls have been judged when the pod was admitted. */
+export function sandboxSecurity(pod: Pod, users?: UserNamespace): PodSandboxConfig['linux'] {
+  const context = pod.spec.securityContext;
   const sysctls: Record<string, string> = {};
   for (const { name, value } of context?.sysctls ?? []) {
     sysctls[name.replaceAll('/', '.')] = value;
@@ -72,7 +91,7 @@ export function sandboxSecurity(pod: Pod, features: RuntimeFeatures): PodSandbox
   return {
     sysctls,
     securityContext: {
-      namespaceOptions: namespaceOptions(pod),
+      namespaceOptions: namespaceOptions(pod, { users }),
       privileged: allContainers(pod).some((c) => c.securityContext?.privileged),
       // The pause process needs nothing that the default profile denies, whatever the pod asks for.
       seccomp: { profileType: 'RuntimeDefault' },
@@ -91,13 +110,14 @@ export type ContainerSecurityOptions = {
   image: Image;
   /** Container whose processes an ephemeral container sees. */
   target?: string | undefined;
+  users?: UserNamespace | undefined;
   seccompDir: string;
   features: RuntimeFeatures;
 };
 
 /** A container's own settings over its pod's. Throws ConfigError when runAsNonRoot is broken. */
 export function containerSecurity(options: ContainerSecurityOptions): ContainerSecurityContext {
-  const { pod, container, image, target, seccompDir, features } = options;
+  const { pod, container, image, target, users, seccompDir, features } = options;
   const own = container.securityContext ?? {};
   const shared = pod.spec.securityContext ?? {};
   const user = own.runAsUser ?? shared.runAsUser ?? image.uid?.value;
@@ -121,7 +141,7 @@ export function containerSecurity(options: ContainerSecurityOptions): ContainerS
     ...(shared.fsGroup === undefined ? [] : [shared.fsGroup]),
   ];
   return {
-    namespaceOptions: namespaceOptions(pod, target),
+    namespaceOptions: namespaceOptions(pod, { users, target }),
     privileged,
     ...(user === undefined
       ? image.username

@@ -16,7 +16,12 @@ import type { ResizePending } from '#node-agent/pods/pod-resize.ts';
 import type { PodRuntimes } from '#node-agent/pods/pod-runtimes.ts';
 import type { VolumeServices } from '#node-agent/storage/pod-volumes.ts';
 import type { Probes } from '#node-agent/containers/probes.ts';
-import type { RuntimeFeatures, RuntimeService } from '#node-agent/runtime/service.ts';
+import type { IdRanges } from '#node-agent/pods/id-ranges.ts';
+import type {
+  RuntimeFeatures,
+  RuntimeService,
+  UserNamespace,
+} from '#node-agent/runtime/service.ts';
 import type { Slots } from '#node-agent/pods/slots.ts';
 import type { StatusWriter } from '#node-agent/pods/status-writer.ts';
 import type { VolumeUsage } from '#node-agent/storage/volume-usage.ts';
@@ -40,6 +45,9 @@ export type NodeServices = {
   runtime: RuntimeService;
   /** What the runtime of a pod's RuntimeClass honours. */
   features: (pod: Pod) => RuntimeFeatures;
+  /** The ids of a pod of its own; undefined for those of the host. Throws ConfigError. */
+  users: (pod: Pod) => UserNamespace | undefined;
+  idRanges: Pick<IdRanges, 'release'>;
   runtimes: PodRuntimes;
   images: Images;
   probes: Probes;

@@ -11,12 +11,13 @@ import { nodes } from '#client/resources.ts';
 import type { Pressure } from '#node-agent/node/eviction.ts';
 import { architecture, type Capacity, type NodeInfo } from '#node-agent/node/node-facts.ts';
 import type { MicrovmState } from '#node-agent/runtimes.ts';
-import { featuresOf } from '#node-agent/runtime/containerd.ts';
+import { featuresOf, handlerFeatures } from '#node-agent/runtime/containerd.ts';
 import {
   type Image,
   MICROVM_HANDLER,
   MICROVM_RUNTIME,
   type RuntimeFeatures,
+  type RuntimeHandler,
 } from '#node-agent/runtime/service.ts';
 
 /** How often the node looks at itself, and how often it says the same again. */
@@ -43,6 +44,8 @@ export type NodeReporterOptions = {
   labels: Readonly<Record<string, string>>;
   /** What the container runtime can do. */
   features: RuntimeFeatures;
+  /** What it says of its handlers. */
+  handlers: readonly RuntimeHandler[];
   capacity: Capacity;
   /** What device plugins add to it now. */
   devices: () => Capacity;
@@ -190,8 +193,19 @@ export class NodeReporter {
   }
 
   async #status(before: Node['status'] | undefined): Promise<Node['status']> {
-    const { nodeName, ips, port, capacity, devices, info, features, images, volumes, microvms } =
-      this.#options;
+    const {
+      nodeName,
+      ips,
+      port,
+      capacity,
+      devices,
+      info,
+      features,
+      handlers,
+      images,
+      volumes,
+      microvms,
+    } = this.#options;
     const list = await images().catch((): Image[] => []);
     return {
       addresses: [
@@ -212,7 +226,9 @@ export class NodeReporter {
       nodeInfo: info,
       features: { supplementalGroupsPolicy: features.supplementalGroupsPolicy },
       runtimeHandlers: [
-        runtimeHandler('', features),
+        ...new Set(['', ...handlers.map(({ name }) => name)])
+          .values()
+          .map((name) => runtimeHandler(name, handlerFeatures(name, { features }, handlers))),
         ...(microvms()?.ready
           ? [runtimeHandler(MICROVM_HANDLER, featuresOf(MICROVM_RUNTIME))]
           : []),

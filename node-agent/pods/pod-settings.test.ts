@@ -9,11 +9,18 @@ import {
 } from '#node-agent/containers/container-resources.ts';
 import { parseResolvConf, podDns } from '#node-agent/containers/dns-config.ts';
 import { admitPod } from '#node-agent/pods/pod-admission.ts';
-import { hostsText, podHostname } from '#node-agent/pods/pod-files.ts';
+import { hostsText, podHostname, podPaths } from '#node-agent/pods/pod-files.ts';
 import { qosClass } from '#node-agent/containers/qos.ts';
 import { featuresOf } from '#node-agent/runtime/containerd.ts';
-import type { Image } from '#node-agent/runtime/service.ts';
-import { containerSecurity, sandboxSecurity } from '#node-agent/containers/security-context.ts';
+import { type Image, MICROVM_RUNTIME } from '#node-agent/runtime/service.ts';
+import {
+  containerSecurity,
+  podUsers,
+  sandboxSecurity,
+} from '#node-agent/containers/security-context.ts';
+import { containerConfig } from '#node-agent/containers/container-config.ts';
+import { userNamespace } from '#node-agent/pods/id-ranges.ts';
+import type { PodContainer } from '#node-agent/pods/pod-observation.ts';
 import { statusPatch } from '#node-agent/pods/status-writer.ts';
 
 const podOf = (spec: Partial<Pod['spec']> = {}): Pod => ({
@@ -160,11 +167,58 @@ test('security: container over pod over image; secrets of the host stay hidden',
     /breaks non-root policy/,
   );
   assert.equal(secure({}, nonRoot).runAsUser?.value, 7);
-  const sandbox = (spec: Partial<Pod['spec']>) => sandboxSecurity(podOf(spec), features);
-  assert.throws(() => sandbox({ hostUsers: false }), ConfigError);
+  const sandbox = (spec: Partial<Pod['spec']>) => sandboxSecurity(podOf(spec));
   const sysctls = (name: string) =>
     sandbox({ securityContext: { sysctls: [{ name, value: '1' }] } });
   assert.deepEqual(sysctls('kernel.shm_rmid_forced').sysctls, { 'kernel.shm_rmid_forced': '1' });
+});
+
+test('a pod with ids of its own: in the sandbox, its containers and each of their mounts', () => {
+  const [own, shared] = [podOf({ hostUsers: false }), podOf()];
+  const old = featuresOf('containerd', '1.6.20');
+  const able = { ...old, userNamespaces: true };
+  const given = userNamespace(65_536);
+  const claim = (uid: string) => (uid === 'u' ? given : assert.fail(uid));
+  assert.throws(() => podUsers(own, old, claim), ConfigError);
+  assert.throws(() => podUsers(own, featuresOf(MICROVM_RUNTIME), claim), ConfigError);
+  assert.equal(podUsers(own, able, claim), given);
+  for (const spec of [{}, { hostUsers: true }])
+    assert.equal(podUsers(podOf(spec), able, assert.fail), undefined);
+
+  const requests = (pod: Pod) => {
+    const users = podUsers(pod, able, claim);
+    const config = containerConfig(
+      {
+        pod,
+        container: { kind: 'main', spec: { name: 'c' } } as PodContainer,
+        ...{ attempt: 0, restartDelayMs: 0, env: [], devices: [] },
+        image: { id: 'i', uid: null, username: '' } as unknown as Image,
+        target: 'other',
+        volumeMounts: [{ containerPath: '/v', hostPath: '/h' }],
+      },
+      {
+        paths: podPaths('/root'),
+        features: () => able,
+        users: () => users,
+        resourceFacts: {
+          ...{ memoryCapacityBytes: 1, cgroupVersion: 2, hugepageSizes: [], swap: false },
+        },
+      },
+    );
+    const { securityContext } = sandboxSecurity(pod, users);
+    return { config, sandbox: securityContext.namespaceOptions };
+  };
+  const ids = [{ hostId: 65_536, containerId: 0, length: 65_536 }];
+  const separate = requests(own);
+  assert.deepEqual(separate.sandbox.usernsOptions, { mode: 'POD', uids: ids, gids: ids });
+  const options = separate.config.linux.securityContext?.namespaceOptions;
+  assert.deepEqual(options?.usernsOptions, { mode: 'POD', uids: ids, gids: ids });
+  assert.equal(options?.targetId, 'other');
+  assert.deepEqual(
+    separate.config.mounts.map((m) => [m.containerPath, m.uidMappings, m.gidMappings]),
+    ['/v', '/etc/hosts', '/dev/termination-log'].map((path) => [path, ids, ids]),
+  );
+  assert.doesNotMatch(JSON.stringify(requests(shared)), /usernsOptions|Mappings/);
 });
 
 const facts = {

@@ -251,12 +251,14 @@ export async function release(ctx: StepContext): Promise<void> {
     if (tries >= CGROUP_KILL_TRIES) services.cgroups.killLeft(uid);
     await services.clock.sleep(CGROUP_WAIT_MS, { signal });
   }
+  services.idRanges.release(uid);
   memory.released = true;
 }
 
 /** Removes the last traces: files and logs. */
 export async function removeFiles(identity: PodIdentity, services: NodeServices): Promise<void> {
   const { paths } = services;
+  services.idRanges.release(identity.uid);
   await rm(podDir(paths, identity.uid), { recursive: true, force: true });
   await rm(podLogDir(paths, identity), { recursive: true, force: true });
 }

@@ -7,7 +7,7 @@ import {
   TEST_IMAGE,
   type TestRuntime,
 } from '#node-agent/testing.ts';
-import { connectContainerd, featuresOf } from '#node-agent/runtime/containerd.ts';
+import { connectContainerd, featuresOf, handlerFeatures } from '#node-agent/runtime/containerd.ts';
 import { isRuntimeError } from '#node-agent/runtime/service.ts';
 import { runtimeSuite } from '#node-agent/runtime/suite.ts';
 
@@ -43,4 +43,15 @@ test('features by version', () => {
   assert.equal(featuresOf('containerd', '2.0.4').userNamespaces, false);
   assert.equal(featuresOf('gantry-microvm').recursiveReadOnlyMounts, true);
   assert.equal(featuresOf('other', '9.9').userNamespaces, false);
+  const version = { features: featuresOf('containerd', '2.1.9') };
+  const handlers = [
+    { name: '', features: { recursiveReadOnlyMounts: true, userNamespaces: true } },
+    { name: 'old', features: { recursiveReadOnlyMounts: false, userNamespaces: false } },
+  ];
+  const of = (name: string) => handlerFeatures(name, version, handlers);
+  assert.equal(of('').userNamespaces, true);
+  assert.equal(of('').imageVolumes, true);
+  assert.equal(of('old').userNamespaces, false);
+  assert.equal(of('old').recursiveReadOnlyMounts, false);
+  assert.equal(of('unknown').userNamespaces, false);
 });

@@ -17,6 +17,8 @@ import {
   RuntimeError,
   type RuntimeErrorCode,
   type RuntimeFeatures,
+  type RuntimeHandler,
+  type RuntimeVersion,
   MICROVM_RUNTIME,
   type RuntimeService,
   type SelectorFilter,
@@ -134,6 +136,7 @@ function sandboxCalls(
 ): Pick<
   RuntimeService,
   | 'version'
+  | 'handlers'
   | 'cgroupDriver'
   | 'status'
   | 'runPodSandbox'
@@ -154,6 +157,10 @@ function sandboxCalls(
         version: answer.runtimeVersion,
         features: featuresOf(answer.runtimeName, answer.runtimeVersion),
       };
+    },
+    async handlers() {
+      return (await call<{ runtimeHandlers: RuntimeHandler[] }>('Status', {}, QUICK_MS))
+        .runtimeHandlers;
     },
     async cgroupDriver() {
       try {
@@ -312,6 +319,16 @@ function imageCalls(call: Call): ImageService {
   };
 }
 
+/** What one handler honours: what the runtime says of it counts more than its version. */
+export function handlerFeatures(
+  name: string,
+  { features }: Pick<RuntimeVersion, 'features'>,
+  handlers: readonly RuntimeHandler[],
+): RuntimeFeatures {
+  const told = handlers.find((handler) => handler.name === name)?.features;
+  return told ? { ...features, ...told } : features;
+}
+
 /**
  * What a runtime honours, by name and version. Old runtimes ignore unknown request fields without an
  * error, and do not report features, hence a table.
@@ -326,8 +343,7 @@ export function featuresOf(name: string, version = ''): RuntimeFeatures {
   const crio = name === 'cri-o';
   const microvm = name === MICROVM_RUNTIME;
   return {
-    // containerd 2.0 and CRI-O 1.25 can, but only with ranges of ids in each request, which the agent
-    // does not give out: without, they run the pod as the host's root and say nothing.
+    // Needs a new enough containerd, runc and kernel together: only the runtime itself can tell.
     userNamespaces: false,
     recursiveReadOnlyMounts: microvm || (containerd && atLeast(2, 0)) || (crio && atLeast(1, 30)),
     imageVolumes: (containerd && atLeast(2, 1)) || (crio && atLeast(1, 31)),

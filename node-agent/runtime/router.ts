@@ -71,6 +71,7 @@ export function createRouter(
 
   const client: RuntimeClient = {
     version: () => main.version(),
+    handlers: async () => (await main.handlers?.()) ?? [],
     status: () => main.status(),
     async runPodSandbox(config, handler) {
       const runtime = forHandler(handler);

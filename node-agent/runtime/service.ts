@@ -47,7 +47,12 @@ export type NamespaceOption = {
   pid?: NamespaceMode;
   ipc?: NamespaceMode;
   targetId?: string;
+  /** Absent: the ids of the host. */
+  usernsOptions?: UserNamespace;
 };
+/** Ids inside, and whose they are on the host. */
+export type IdMapping = { hostId: number; containerId: number; length: number };
+export type UserNamespace = { mode: 'POD'; uids: IdMapping[]; gids: IdMapping[] };
 export type SecurityProfile = {
   profileType: 'RuntimeDefault' | 'Unconfined' | 'Localhost';
   /** Absolute path, for Localhost. */
@@ -126,6 +131,9 @@ export type Mount = {
     | 'PROPAGATION_HOST_TO_CONTAINER'
     | 'PROPAGATION_BIDIRECTIONAL';
   recursiveReadOnly?: boolean;
+  /** Who owns the files, seen from a pod with ids of its own. */
+  uidMappings?: IdMapping[];
+  gidMappings?: IdMapping[];
   image?: ImageSpec;
   imageSubPath?: string;
 };
@@ -248,6 +256,12 @@ export type RuntimeFeatures = {
   stopSignal: boolean;
 };
 
+/** What the runtime says of one handler; the default one is named ''. */
+export type RuntimeHandler = {
+  name: string;
+  features: { recursiveReadOnlyMounts: boolean; userNamespaces: boolean } | null;
+};
+
 export type RuntimeVersion = { name: string; version: string; features: RuntimeFeatures };
 
 /** Something happened to a sandbox or a container: read it again. */
@@ -262,6 +276,8 @@ export type SelectorFilter = { labelSelector?: Labels; id?: string; podSandboxId
 export type RuntimeService = {
   version(): Promise<RuntimeVersion>;
   status(): Promise<RuntimeCondition[]>;
+  /** Empty from a runtime that does not tell (containerd 1). */
+  handlers?(): Promise<RuntimeHandler[]>;
   /** Who makes the groups it puts containers into; undefined from a runtime that does not tell. */
   cgroupDriver?(): Promise<'cgroupfs' | 'systemd' | undefined>;
   /** Returns the sandbox's id. */
