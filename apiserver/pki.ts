@@ -1,6 +1,7 @@
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { writeAtomic } from '#base/files.ts';
 import type { Clock } from '#base/clock.ts';
 import { errorText, type Log } from '#base/log.ts';
 import {
@@ -182,11 +183,8 @@ function readIfThere(path: string): string | undefined {
 }
 
 /** Replaces a file in one step, readable by its owner only. */
-export function writePrivate(path: string, text: string): void {
-  const draft = `${path}.${process.pid}.tmp`;
-  writeFileSync(draft, text, { mode: 0o600, flush: true });
-  renameSync(draft, path);
-}
+export const writePrivate = (path: string, text: string): void =>
+  writeAtomic(path, text, { mode: 0o600, flush: true });
 
 function readPair(files: PkiFiles, name: string): KeyPair | undefined {
   const certPem = files.read(`${name}.crt`);

@@ -1,14 +1,7 @@
-import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { namesIn, writeAtomic } from '#base/files.ts';
 
 export const DEFAULT_DATA_DIR = '/var/lib/gantry';
 
@@ -88,7 +81,7 @@ export const readAgentRecord = (dataDir: string, name: string): AgentRecord | nu
 /** Names of the nodes that have a record. */
 export function agentRecords(dataDir: string): string[] {
   const dir = dirname(paths(dataDir).record);
-  const files = existsSync(dir) ? readdirSync(dir) : [];
+  const files = namesIn(dir);
   return files.flatMap((file) => /^node-(.+)\.json$/.exec(file)?.[1] ?? []);
 }
 
@@ -116,8 +109,7 @@ export const joinedNode = (dataDir: string): JoinedNode | null =>
 
 function writeJson(file: string, value: unknown): void {
   mkdirSync(dirname(file), { recursive: true });
-  writeFileSync(`${file}.tmp`, `${JSON.stringify(value, null, 2)}\n`);
-  renameSync(`${file}.tmp`, file);
+  writeAtomic(file, `${JSON.stringify(value, null, 2)}\n`);
 }
 
 function readJson<T>(file: string): T | null {

@@ -1,5 +1,6 @@
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { writeAtomic } from '#base/files.ts';
 import { isSameProcess, startTicks } from '#cli/process.ts';
 
 /** Who uses a network name of this machine (bridge, nftables table, pod addresses). */
@@ -28,8 +29,7 @@ export function claimNetwork(
 ): void {
   mkdirSync(CLAIMS, { recursive: true });
   const claim: Claim = { ...by, dataDir };
-  writeFileSync(`${fileOf(name)}.${process.pid}`, JSON.stringify(claim));
-  renameSync(`${fileOf(name)}.${process.pid}`, fileOf(name));
+  writeAtomic(fileOf(name), JSON.stringify(claim));
 }
 
 export function releaseNetwork(name: string): void {

@@ -1,5 +1,6 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { namesIn, readIfThere } from '#base/files.ts';
 import { type Clock, systemClock } from '#base/clock.ts';
 import { errorText, type Log, silentLog } from '#base/log.ts';
 import { orAborted, type Running, runTogether } from '#base/running.ts';
@@ -403,7 +404,7 @@ async function makeServices(
     mirror: (_pod: Pod): Pod | undefined => undefined,
   };
   const onChange = (uid: string): void => result.onPodChange(uid);
-  const hostDns = parseResolvConf(readIfThere(config.resolvConf ?? RESOLV_CONF));
+  const hostDns = parseResolvConf(readIfThere(config.resolvConf ?? RESOLV_CONF) ?? '');
   const serviceInformer = informers.of(serviceResource);
   const classes = informers.of(runtimeClasses);
   const handlerOf = ({ spec }: Pod): string => {
@@ -447,8 +448,8 @@ async function makeServices(
     paths,
     idSpace(
       Number(capacity.capacity['pods']),
-      readIfThere('/etc/subuid'),
-      readIfThere('/etc/subgid'),
+      readIfThere('/etc/subuid') ?? '',
+      readIfThere('/etc/subgid') ?? '',
     ),
   );
   const services: NodeServices = {
@@ -506,14 +507,6 @@ async function makeServices(
   return Object.assign(result, { services, events, csi, capacity, thresholds });
 }
 
-function readIfThere(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return ''; // a machine without a resolver has no such file
-  }
-}
-
 /**
  * Stops the nodes of a data directory for good: containers, mounts, cgroups, rules and interfaces.
  * Images and the cluster's objects stay. Returns what it did, one line each. Idempotent.
@@ -524,7 +517,7 @@ export async function clearNode(
 ): Promise<string[]> {
   const nodesDir = join(dataDir, 'node');
   const did: string[] = [];
-  for (const name of existsSync(nodesDir) ? readdirSync(nodesDir) : []) {
+  for (const name of namesIn(nodesDir)) {
     const rootDir = join(nodesDir, name);
     if (existsSync(containerdDir(rootDir))) {
       did.push(...(await giveBack(rootDir, log)));

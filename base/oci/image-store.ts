@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
-import { writeAtomic } from '#base/atomic-file.ts';
+import { readIfThere, writeAtomic } from '#base/files.ts';
 import { type TarEntry, tarStream } from './tar.ts';
 
 /** Source: OCI image specification, "Content Descriptors". */
@@ -329,12 +329,4 @@ async function writeBlob(blobs: string, content: AsyncIterable<Uint8Array>): Pro
 
 function sha256(text: string): string {
   return createHash('sha256').update(text).digest('hex');
-}
-
-function readIfThere(file: string): string | undefined {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch {
-    return undefined;
-  }
 }

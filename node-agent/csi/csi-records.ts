@@ -1,6 +1,7 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { namesIn } from '#base/files.ts';
 import { podCsiDir, podDevicesDir } from '#node-agent/csi/csi-paths.ts';
 import type { PodPaths } from '#node-agent/pods/pod-files.ts';
 
@@ -95,5 +96,3 @@ function readAll(dir: string, uid: string, block: boolean): CsiRecord[] {
     }
   });
 }
-
-const namesIn = (dir: string): string[] => (existsSync(dir) ? readdirSync(dir) : []);

@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import * as grpc from '@grpc/grpc-js';
-import { writeAtomic } from '#base/atomic-file.ts';
+import { writeAtomic } from '#base/files.ts';
 import { errorText, type Log } from '#base/log.ts';
 import type { Container, Pod } from '#api/types.ts';
 import { serviceDefinition } from '#proto/load.ts';

@@ -1,5 +1,6 @@
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { readIfThere, writeAtomic } from '#base/files.ts';
 
 export type CniConfig = {
   /** The interface all pods of the node are attached to. */
@@ -47,15 +48,6 @@ export function writeCniConfig(confDir: string, config: CniConfig): void {
   mkdirSync(confDir, { recursive: true });
   const file = join(confDir, FILE);
   const text = cniConflist(config);
-  if (currentText(file) === text) return;
-  writeFileSync(`${file}.new`, text);
-  renameSync(`${file}.new`, file);
-}
-
-function currentText(file: string): string | undefined {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch {
-    return undefined;
-  }
+  if (readIfThere(file) === text) return;
+  writeAtomic(file, text);
 }

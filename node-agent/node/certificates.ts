@@ -1,6 +1,7 @@
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { join } from 'node:path';
+import { writeAtomic } from '#base/files.ts';
 import { backoffMs } from '#base/backoff.ts';
 import type { Clock } from '#base/clock.ts';
 import { errorText, type Log } from '#base/log.ts';
@@ -50,9 +51,8 @@ export function readPair(certDir: string, use: CertificateWish['use']): KeyPair 
 /** Replaces the pair in one step, readable by its owner only. */
 export function writePair(certDir: string, use: CertificateWish['use'], pair: KeyPair): void {
   mkdirSync(certDir, { recursive: true, mode: 0o700 });
-  const file = certificateFile(certDir, use);
-  writeFileSync(`${file}.tmp`, pair.certPem + pair.keyPem, { mode: 0o600, flush: true });
-  renameSync(`${file}.tmp`, file);
+  const text = pair.certPem + pair.keyPem;
+  writeAtomic(certificateFile(certDir, use), text, { mode: 0o600, flush: true });
 }
 
 export type CertificateKeeper = {

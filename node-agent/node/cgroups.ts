@@ -8,6 +8,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { namesIn } from '#base/files.ts';
 import { type Clock, systemClock } from '#base/clock.ts';
 import { errorText, type Log } from '#base/log.ts';
 import type { PodLimits } from '#node-agent/containers/container-resources.ts';
@@ -111,7 +112,7 @@ export function openCgroups(options: CgroupOptions): Cgroups {
   /** Pods that were here before this process. */
   function readBurstable(): void {
     const dir = join(mount, version === 1 ? 'cpu' : '', layout.parentOf('Burstable'));
-    for (const name of existsSync(dir) ? readdirSync(dir) : []) {
+    for (const name of namesIn(dir)) {
       const uid = layout.uidOf(name);
       if (uid === undefined) continue;
       const shares = readNumber(join(dir, name, version === 1 ? 'cpu.shares' : 'cpu.weight'));

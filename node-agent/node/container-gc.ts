@@ -1,7 +1,7 @@
-import { existsSync, readdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '#base/clock.ts';
+import { namesIn } from '#base/files.ts';
 import { errorText } from '#base/log.ts';
 import type { NodeServices } from '#node-agent/node/node-services.ts';
 import type { PodIdentity } from '#node-agent/pods/pod-files.ts';
@@ -36,7 +36,8 @@ export async function sweep({ services, isWanted }: Omit<GarbageOptions, 'clock'
   const orphans = services.runtimes.pods().filter((pod) => !isWanted(pod.uid));
   await Promise.all(orphans.map((pod) => removePod(pod, services)));
   const { paths, volumes, cgroups } = services;
-  for (const uid of namesIn(paths.podsDir, volumes.memoryDir)) {
+  const ofPods = [paths.podsDir, volumes.memoryDir].flatMap((dir) => (dir ? namesIn(dir) : []));
+  for (const uid of new Set(ofPods)) {
     if (isWanted(uid) || services.runtimes.get(uid).sandboxes.length > 0) continue;
     try {
       await releaseVolumes(uid, volumes);
@@ -58,11 +59,6 @@ export async function sweep({ services, isWanted }: Omit<GarbageOptions, 'clock'
     // What the runtime does not know any more can end by us only; the next sweep removes the groups.
     if (!(await cgroups?.remove(uid))) cgroups?.killLeft(uid);
   }
-}
-
-function namesIn(...dirs: readonly (string | undefined)[]): Set<string> {
-  const names = dirs.flatMap((dir) => (dir && existsSync(dir) ? readdirSync(dir) : []));
-  return new Set(names);
 }
 
 /** Ends and removes a pod of which only the runtime still knows. */

@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync, statfsSync } from 'node:fs';
 import * as os from 'node:os';
+import { readIfThere } from '#base/files.ts';
 import { addAmounts, type Amounts, amountsOf } from '#api/pod-resources.ts';
 import type { Node } from '#api/types.ts';
 import {
@@ -166,10 +167,5 @@ export function architecture(): string {
   return names[process.arch] ?? process.arch;
 }
 
-function readText(path: string): string {
-  try {
-    return readFileSync(path, 'utf8').trim();
-  } catch {
-    return ''; // not every machine has every file
-  }
-}
+/** Not every machine has every file. */
+const readText = (path: string): string => readIfThere(path)?.trim() ?? '';

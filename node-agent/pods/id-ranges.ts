@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { writeAtomic } from '#base/atomic-file.ts';
+import { writeAtomic } from '#base/files.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
 import { podDir, type PodPaths } from '#node-agent/pods/pod-files.ts';
 import type { UserNamespace } from '#node-agent/runtime/service.ts';

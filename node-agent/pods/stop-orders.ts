@@ -1,5 +1,6 @@
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { namesIn, writeAtomic } from '#base/files.ts';
 import { errorText, type Log } from '#base/log.ts';
 import type { Pod } from '#api/types.ts';
 import { graceOf, type StopOrder } from '#node-agent/pods/pod-observation.ts';
@@ -50,11 +51,9 @@ export class StopOrders {
 
   note(pod: Pod, order: NodeOrder): void {
     const { name, namespace, uid = '' } = pod.metadata;
-    const file = this.#file(uid);
     try {
       mkdirSync(this.#dir, { recursive: true, mode: 0o700 });
-      writeFileSync(`${file}.tmp`, JSON.stringify(order), { mode: 0o600 });
-      renameSync(`${file}.tmp`, file);
+      writeAtomic(this.#file(uid), JSON.stringify(order), { mode: 0o600 });
     } catch (error) {
       const text = errorText(error);
       this.#log.warn('cannot note that a pod ends', { pod: `${namespace}/${name}`, error: text });
@@ -62,14 +61,15 @@ export class StopOrders {
   }
 
   forget(uid: string): void {
-    for (const file of [this.#file(uid), `${this.#file(uid)}.tmp`]) rmSync(file, { force: true });
+    rmSync(this.#file(uid), { force: true });
   }
 
   /** Forgets pods that nobody knows any more. */
   prune(isKnown: (uid: string) => boolean): void {
     for (const name of namesIn(this.#dir)) {
-      const uid = name.replace(/\.json(\.tmp)?$/, '');
-      if (!isKnown(uid)) this.forget(uid);
+      const [, uid = '', partial] = /^(.*)\.json(\..*)?$/.exec(name) ?? [];
+      // What was cut off while it was written is nobody's.
+      if (partial || !isKnown(uid)) rmSync(join(this.#dir, name), { force: true });
     }
   }
 
@@ -84,13 +84,5 @@ export class StopOrders {
     } catch {
       return undefined; // there is none, or it was cut off while it was written
     }
-  }
-}
-
-function namesIn(dir: string): string[] {
-  try {
-    return readdirSync(dir);
-  } catch {
-    return [];
   }
 }

@@ -1,5 +1,6 @@
-import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
+import { accessSync, constants, existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
+import { readIfThere } from '#base/files.ts';
 
 /** What of the machine decides how containerd must be configured. */
 export type HostFacts = {
@@ -48,10 +49,10 @@ export function detectHost(env: NodeJS.ProcessEnv = process.env): HostFacts {
     cniBinDir: CNI_DIRS.find((dir) => CNI_PLUGINS.every((name) => existsSync(join(dir, name)))),
     root: process.geteuid?.() === 0,
     cgroups: detectCgroups(),
-    canLowerOomScore: hasCapability(readText('/proc/self/status'), CAP_SYS_RESOURCE),
+    canLowerOomScore: hasCapability(textOf('/proc/self/status'), CAP_SYS_RESOURCE),
     hasHugetlb: detectHugetlb(),
-    hasOverlayfs: /\boverlay$/m.test(readText('/proc/filesystems')),
-    hasAppArmor: readText('/sys/module/apparmor/parameters/enabled').startsWith('Y'),
+    hasOverlayfs: /\boverlay$/m.test(textOf('/proc/filesystems')),
+    hasAppArmor: textOf('/sys/module/apparmor/parameters/enabled').startsWith('Y'),
   };
 }
 
@@ -225,13 +226,7 @@ function detectCgroups(): HostFacts['cgroups'] {
 
 function detectHugetlb(): boolean {
   if (existsSync('/sys/fs/cgroup/hugetlb')) return true;
-  return /\bhugetlb\b/.test(readText('/sys/fs/cgroup/cgroup.controllers'));
+  return /\bhugetlb\b/.test(textOf('/sys/fs/cgroup/cgroup.controllers'));
 }
 
-function readText(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return '';
-  }
-}
+const textOf = (file: string): string => readIfThere(file) ?? '';

@@ -13,6 +13,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { readIfThere, writeAtomic } from '#base/files.ts';
 import { type Clock, systemClock } from '#base/clock.ts';
 import { errorText, type Log, silentLog } from '#base/log.ts';
 import {
@@ -242,8 +243,7 @@ export function setRegistries(dir: string, registries: Readonly<Record<string, s
     const text = hostsToml(url, { mirror: host === ANY_HOST });
     if (readIfThere(file) === text) continue;
     mkdirSync(hostDir, { recursive: true });
-    writeFileSync(`${file}.new`, text);
-    renameSync(`${file}.new`, file);
+    writeAtomic(file, text);
   }
 }
 
@@ -365,14 +365,6 @@ async function gone(pids: readonly number[], clock: Clock, timeoutMs: number): P
     await clock.sleep(POLL_MS);
   }
   return true;
-}
-
-function readIfThere(file: string): string | undefined {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch {
-    return undefined;
-  }
 }
 
 /** True when an instance of `dir` has left live state: something to stop. */

@@ -1,6 +1,6 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { writeAtomic } from '#base/atomic-file.ts';
+import { namesIn, writeAtomic } from '#base/files.ts';
 import type { GuestProcess } from '#node-agent/runtime/microvm/machine.ts';
 import type {
   ContainerConfig,
@@ -95,10 +95,10 @@ export function openRecords(podsDir: string): Records {
       const dirs = podDirs(podsDir, record.id);
       for (const dir of [dirs.containers, dirs.share, dirs.files, dirs.disks])
         mkdirSync(dir, { recursive: true, mode: 0o711 });
-      writeAtomic(dirs.record, JSON.stringify(record), 0o600);
+      writeAtomic(dirs.record, JSON.stringify(record), { mode: 0o600 });
     },
     // Environment variables may be secrets.
-    saveContainer: (record) => writeAtomic(fileOf(record), JSON.stringify(record), 0o600),
+    saveContainer: (record) => writeAtomic(fileOf(record), JSON.stringify(record), { mode: 0o600 }),
     removeContainer(record) {
       rmSync(fileOf(record), { force: true });
       rmSync(positionOf(record), { force: true });
@@ -110,7 +110,7 @@ export function openRecords(podsDir: string): Records {
         const sandbox = readSandbox(id);
         if (!sandbox) return [];
         const dir = podDirs(podsDir, id).containers;
-        const containers = (existsSync(dir) ? readdirSync(dir) : [])
+        const containers = namesIn(dir)
           .filter((name) => name.endsWith('.json'))
           .flatMap((name) => readJson<ContainerRecord>(join(dir, name)) ?? []);
         return [{ sandbox, containers }];

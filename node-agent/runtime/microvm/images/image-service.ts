@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { writeAtomic } from '#base/atomic-file.ts';
+import { writeAtomic } from '#base/files.ts';
 import { errorText, type Log } from '#base/log.ts';
 import type { Descriptor, ImageSettings } from '#base/oci/image-store.ts';
 import {
