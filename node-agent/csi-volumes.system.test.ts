@@ -1,106 +1,44 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, statSync } from 'node:fs';
-import { after, before, test } from 'node:test';
-import { startTestServer, type TestServer } from '#apiserver/testing.ts';
-import type { CSINode, Node, Pod } from '#api/types.ts';
-import { createApi } from '#client/http-api.ts';
-import { inProcessTransport } from '#client/in-process-transport.ts';
+import type { CSINode, Node } from '#api/types.ts';
 import { startTestDriver, type TestDriver } from '#node-agent/csi/testing.ts';
-import {
-  missingForTestRuntime,
-  startTestNode,
-  TEST_IMAGE,
-  type TestNode,
-} from '#node-agent/testing.ts';
+import { FOREVER, inPhase, sh, testCluster } from '#node-agent/testing-cluster.ts';
 
 /** The node's side of CSI with a real driver on real sockets; controllers are played by hand. */
-const skip = missingForTestRuntime() ?? false;
 const DRIVER = 'dirs.csi.test';
-let server: TestServer;
-let node: TestNode;
-let driver: TestDriver;
-
-before(async () => {
-  if (skip) return;
-  server = await startTestServer();
-  const groups = ['system:nodes', 'system:authenticated'];
-  const transport = inProcessTransport(server.handle, { name: 'system:node:n1', groups });
-  node = await startTestNode({ api: createApi(transport, { userAgent: 'kubelet' }) });
-  await call('POST', `${NAMESPACE}/serviceaccounts`, { metadata: { name: 'default' } });
-  await call('POST', '/apis/storage.k8s.io/v1/csidrivers', {
-    metadata: { name: DRIVER },
-    spec: {
-      attachRequired: false,
-      podInfoOnMount: true,
-      fsGroupPolicy: 'File',
-      volumeLifecycleModes: ['Persistent', 'Ephemeral'],
-      tokenRequests: [{ audience: 'vault', expirationSeconds: 600 }],
-    },
-  });
-  driver = await startTestDriver({
-    name: DRIVER,
-    rootDir: node.rootDir,
-    maxVolumes: 7,
-    topology: { 'topology.csi.test/rack': 'r1' },
-  });
-});
-
-after(async () => {
-  if (skip) return;
-  await node.close();
-  await driver.close();
-  await server.close();
-  assert.equal(readFileSync('/proc/self/mountinfo', 'utf8').includes(node.dir), false);
-});
-
 const NAMESPACE = '/api/v1/namespaces/default';
-const run = (name: string, body: () => Promise<void>): void =>
-  void test(name, { skip, timeout: 60_000 }, body);
-
-async function call(verb: string, path: string, body?: object, headers = {}) {
-  const answer = await server.call(verb, path, body, headers);
-  assert.ok(answer.code < 300, answer.text);
-  return answer.body as Record<string, unknown>;
-}
+let driver: TestDriver;
+const cluster = testCluster({
+  async started() {
+    await call('POST', '/apis/storage.k8s.io/v1/csidrivers', {
+      metadata: { name: DRIVER },
+      spec: {
+        attachRequired: false,
+        podInfoOnMount: true,
+        fsGroupPolicy: 'File',
+        volumeLifecycleModes: ['Persistent', 'Ephemeral'],
+        tokenRequests: [{ audience: 'vault', expirationSeconds: 600 }],
+      },
+    });
+    driver = await startTestDriver({
+      name: DRIVER,
+      rootDir: cluster.node.rootDir,
+      maxVolumes: 7,
+      topology: { 'topology.csi.test/rack': 'r1' },
+    });
+  },
+  ending: () => driver.close(),
+});
+const { run, request: ask, call, get, until, remove } = cluster;
 
 const pause = () => new Promise((resolve) => setTimeout(resolve, 20));
-async function get<T>(path: string, ok: (object: T) => boolean): Promise<T> {
-  const end = Date.now() + 40_000;
-  for (;;) {
-    const { code, body, text } = await server.call('GET', path);
-    if (code < 300 && ok(body as unknown as T)) return body as unknown as T;
-    if (Date.now() > end) throw new Error(`${path} did not become as wanted: ${text}`);
-    await pause();
-  }
-}
-const until = (name: string, ok: (pod: Pod) => boolean): Promise<Pod> =>
-  get(`${NAMESPACE}/pods/${name}`, ok);
-const phase = (wanted: string) => (pod: Pod) => pod.status?.phase === wanted;
-
-async function gone(name: string): Promise<void> {
-  await server.call('DELETE', `${NAMESPACE}/pods/${name}`);
-  while ((await server.call('GET', `${NAMESPACE}/pods/${name}`)).code !== 404) await pause();
-}
 
 const create = (name: string, script: string, volume: object, spec: object = {}) =>
-  call('POST', `${NAMESPACE}/pods`, {
-    metadata: { name },
-    spec: {
-      nodeName: 'n1',
-      restartPolicy: 'Never',
-      automountServiceAccountToken: false,
-      terminationGracePeriodSeconds: 1,
-      volumes: [{ name: 'v', ...volume }],
-      containers: [
-        {
-          name: 'main',
-          image: TEST_IMAGE,
-          command: ['sh', '-c', script],
-          volumeMounts: [{ name: 'v', mountPath: '/data' }],
-        },
-      ],
-      ...spec,
-    },
+  cluster.create(name, {
+    restartPolicy: 'Never',
+    volumes: [{ name: 'v', ...volume }],
+    containers: [sh(script, { volumeMounts: [{ name: 'v', mountPath: '/data' }] })],
+    ...spec,
   });
 
 /** A volume as a provisioner would have made it, bound to a claim as the binder would. */
@@ -161,14 +99,14 @@ run('a driver that comes is on CSINode, with its node id, topology and limit', a
 
 run('a volume is staged once, published for each pod, and all of it undone', async () => {
   const source = await volume('one');
-  const script = 'echo kept >> /data/file; while :; do sleep 0.1; done';
+  const script = `echo kept >> /data/file; ${FOREVER}`;
   await create('a', script, source, { securityContext: { fsGroup: 4321 } });
-  await until('a', phase('Running'));
+  await until('a', inPhase('Running'));
   await create('b', 'stat -c %g /data; test "$(cat /data/file)" = kept', source);
-  await until('b', phase('Succeeded'));
+  await until('b', inPhase('Succeeded'));
   const stage = last('NodeStageVolume');
   assert.equal(
-    stage?.stagingTargetPath.startsWith(`${node.rootDir}/plugins/kubernetes.io/csi/`),
+    stage?.stagingTargetPath.startsWith(`${cluster.node.rootDir}/plugins/kubernetes.io/csi/`),
     true,
   );
   assert.deepEqual(stage?.volumeCapability?.mount?.mountFlags, ['noatime']);
@@ -178,9 +116,9 @@ run('a volume is staged once, published for each pod, and all of it undone', asy
   const tokens = JSON.parse(context['csi.storage.k8s.io/serviceAccount.tokens'] ?? '{}');
   assert.match(tokens.vault.expirationTimestamp, /^20\d\d-.*Z$/);
   assert.equal(statSync(`${driver.dir}/one`).gid, 4321);
-  await gone('b');
+  await remove('b');
   assert.equal(methods('one').includes('NodeUnstageVolume'), false, 'the other pod has it still');
-  await gone('a');
+  await remove('a');
   const done = methods('one').filter((name) => name !== 'NodeGetVolumeStats');
   assert.deepEqual(done, [
     'NodeStageVolume',
@@ -196,22 +134,22 @@ run('a volume is staged once, published for each pod, and all of it undone', asy
 run('an inline volume lives with its pod', async () => {
   const csi = { driver: DRIVER, volumeAttributes: { size: 'small' } };
   await create('inline', 'cat /data/context > /dev/termination-log', { csi });
-  const pod = await until('inline', phase('Succeeded'));
+  const pod = await until('inline', inPhase('Succeeded'));
   const said = pod.status?.containerStatuses?.[0]?.state?.terminated?.message ?? '';
   const request = JSON.parse(said);
   assert.equal(request.volumeContext['csi.storage.k8s.io/ephemeral'], 'true');
   assert.equal(request.volumeContext.size, 'small');
-  await gone('inline');
+  await remove('inline');
   while (!methods(request.volumeId).includes('NodeUnpublishVolume')) await pause();
   assert.deepEqual(methods(request.volumeId), ['NodePublishVolume', 'NodeUnpublishVolume']);
 });
 
 run('the agent is killed at any point, and the next one undoes what there is', async () => {
   const source = await volume('crash');
-  await create('c', 'while :; do sleep 0.1; done', source);
-  await until('c', phase('Running'));
-  await node.restart(async () => {
-    await server.call('DELETE', `${NAMESPACE}/pods/c?gracePeriodSeconds=0`);
+  await create('c', FOREVER, source);
+  await until('c', inPhase('Running'));
+  await cluster.node.restart(async () => {
+    await ask('DELETE', `${NAMESPACE}/pods/c?gracePeriodSeconds=0`);
   });
   while (!methods('crash').includes('NodeUnstageVolume')) await pause();
   assert.equal(methods('crash').filter((m) => m === 'NodePublishVolume').length, 1);
@@ -223,7 +161,7 @@ run('a driver that is away is told of, and all goes on when it is back', async (
   const source = await volume('away');
   await driver.leave();
   await get<CSINode>('/apis/storage.k8s.io/v1/csinodes/n1', ({ spec }) => !spec.drivers?.length);
-  await create('waits', 'while :; do sleep 0.1; done', source);
+  await create('waits', FOREVER, source);
   type Events = { items: { reason: string; message: string }[] };
   await get<Events>(`${NAMESPACE}/events`, ({ items }) =>
     items.some(
@@ -232,21 +170,21 @@ run('a driver that is away is told of, and all goes on when it is back', async (
     ),
   );
   await driver.come();
-  await until('waits', phase('Running'));
+  await until('waits', inPhase('Running'));
   driver.failing.set('NodeUnpublishVolume', 'no way out');
-  await server.call('DELETE', `${NAMESPACE}/pods/waits`);
+  await ask('DELETE', `${NAMESPACE}/pods/waits`);
   await get<Events>(`${NAMESPACE}/events`, ({ items }) =>
     items.some(({ reason, message }) => reason === 'FailedUnmount' && /no way out/.test(message)),
   );
   driver.failing.clear();
-  await gone('waits');
+  await remove('waits');
   assert.equal(methods('away').at(-1), 'NodeUnstageVolume');
 });
 
 run('a volume that has grown is grown on the node, and the claim says so', async () => {
   const source = await volume('grow');
-  await create('g', 'while :; do sleep 0.1; done', source);
-  await until('g', phase('Running'));
+  await create('g', FOREVER, source);
+  await until('g', inPhase('Running'));
   await merge('/api/v1/persistentvolumes/grow', { spec: { capacity: { storage: '2Gi' } } });
   await merge(`${NAMESPACE}/persistentvolumeclaims/grow/status`, {
     status: {
@@ -261,5 +199,5 @@ run('a volume that has grown is grown on the node, and the claim says so', async
   );
   assert.equal(claim.status.conditions, undefined);
   assert.equal(last('NodeExpandVolume')?.capacityRange?.requiredBytes, 2 ** 31);
-  await gone('g');
+  await remove('g');
 });
