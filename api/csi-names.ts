@@ -1,8 +1,6 @@
-import { createHash } from 'node:crypto';
+import { sha256 } from '#base/sha256.ts';
 
 /** Names that node agents, controllers and CSI's sidecars must all come to by themselves. */
-
-export const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 
 /** Name of the VolumeAttachment of a volume and a node. Source: kubelet pkg/volume/csi. */
 export const attachmentName = (handle: string, driver: string, node: string): string =>

@@ -1,10 +1,10 @@
 import { fork } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BenchConnection, requestBytes } from '#bench/apiserver-client.ts';
-import { printTable } from '#bench/machine.ts';
+import { printTable, residentMib } from '#bench/machine.ts';
 
 /**
  * How the API server on the embedded store starts and what memory it takes, empty and with many
@@ -37,10 +37,7 @@ async function stop({ child }: Server): Promise<void> {
   await ended;
 }
 
-function rssMb({ child }: Server): number {
-  const status = readFileSync(`/proc/${child.pid}/status`, 'utf8');
-  return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024;
-}
+const rssMb = ({ child }: Server): number => residentMib(child.pid ?? 0);
 
 const podBody = (name: string): string =>
   JSON.stringify({

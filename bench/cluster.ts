@@ -3,7 +3,6 @@
  * raw CRI calls on the same containerd, and what the process costs when nothing happens. Needs root
  * and the packages of `make setup`; keeps apart from a running cluster and leaves nothing behind.
  */
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createApi } from '#client/http-api.ts';
 import { httpsTransport } from '#client/https-transport.ts';
@@ -15,14 +14,13 @@ import { connectContainerd } from '#node-agent/runtime/containerd.ts';
 import { startBarePod } from '#bench/bare-pod.ts';
 import { cannotRun, layOutCluster, type TestCluster } from '#e2e/cluster.ts';
 import { podTime } from '#bench/pod-time.ts';
-import { figure, median, printTable, quantile } from '#bench/machine.ts';
+import { cpuPercent, figure, median, printTable, quantile, residentMib } from '#bench/machine.ts';
 import { buildDemoImages } from '#manifests/demo/build-images.ts';
 
 const IMAGE = 'gantry.internal/busybox:1';
 const ROUNDS = 12;
 const AT_ONCE = 8;
 const IDLE_SECONDS = 20;
-const TICKS_PER_SECOND = 100;
 const COMMAND = ['sh', '-c', 'trap "exit 0" TERM; while true; do sleep 1; done'];
 
 const podOf = (name: string): Pod => ({
@@ -51,17 +49,10 @@ async function rawTimes(cluster: TestCluster): Promise<number[]> {
 }
 
 /** CPU of the process over a quiet while, percent of one core, and its resident memory in MB. */
-async function idleCost(pid: number): Promise<{ cpuPercent: number; rssMb: number }> {
-  const ticks = (): number => {
-    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
-    return Number(fields[11]) + Number(fields[12]);
-  };
-  const before = ticks();
-  await new Promise((resolve) => setTimeout(resolve, IDLE_SECONDS * 1000));
-  const cpuPercent = ((ticks() - before) / TICKS_PER_SECOND / IDLE_SECONDS) * 100;
-  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-  return { cpuPercent, rssMb: Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024 };
-}
+const idleCost = async (pid: number): Promise<{ cpuPercent: number; rssMb: number }> => ({
+  cpuPercent: await cpuPercent(pid, IDLE_SECONDS),
+  rssMb: residentMib(pid),
+});
 
 async function measure(cluster: TestCluster): Promise<string[][]> {
   await buildDemoImages(join(cluster.dataDir, 'images'));

@@ -13,7 +13,7 @@ import { createApi } from '#client/http-api.ts';
 import { inProcessTransport } from '#client/in-process-transport.ts';
 import { nodes, pods, serviceAccounts } from '#client/resources.ts';
 import { missingForTestRuntime, TEST_IMAGE } from '#node-agent/testing.ts';
-import { figure, median, printTable, quantile } from '#bench/machine.ts';
+import { cpuPercent, figure, median, printTable, quantile, residentMib } from '#bench/machine.ts';
 import { type NodeProcess, startAgent, startKubelet } from '#bench/node-processes.ts';
 import { measurePodTimes } from '#bench/pod-times.ts';
 
@@ -28,7 +28,6 @@ const AT_ONCE = 8;
 const IDLE_SECONDS = 20;
 const SETTLE_MS = 10_000;
 const ENDS = 12;
-const TICKS_PER_SECOND = 100;
 
 const markOf = (index: number): string => `bench-pod-${index}-mark`;
 
@@ -72,14 +71,6 @@ function pidOf(mark: string): number {
   }
   throw new Error(`no process is marked ${mark}`);
 }
-
-function cpuTicks(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
-  return Number(fields[11]) + Number(fields[12]);
-}
-
-const rssMb = (pid: number): number =>
-  Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
 
 const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -135,7 +126,7 @@ const ROWS = [
 async function measure(api: Api, { nodeName, pid }: NodeProcess): Promise<Measured> {
   await untilReady(api, nodeName);
   await wait(SETTLE_MS);
-  const emptyRss = rssMb(pid);
+  const emptyRss = residentMib(pid);
   // The first pod of a node pulls the image and warms up what starts containers.
   await measurePodTimes({ api, nodeName, rounds: 1, atOnce: 0 });
   const times = await measurePodTimes({ api, nodeName, rounds: ROUNDS, atOnce: AT_ONCE });
@@ -150,10 +141,8 @@ async function measure(api: Api, { nodeName, pid }: NodeProcess): Promise<Measur
   await all;
   const allMs = performance.now() - begun;
   await wait(SETTLE_MS);
-  const before = cpuTicks(pid);
-  await wait(IDLE_SECONDS * 1000);
-  const cpu = ((cpuTicks(pid) - before) / TICKS_PER_SECOND / IDLE_SECONDS) * 100;
-  const rss = rssMb(pid);
+  const cpu = await cpuPercent(pid, IDLE_SECONDS);
+  const rss = residentMib(pid);
   const ends = await endTimes(api, nodeName);
   return {
     'resident memory without a pod': `${figure(emptyRss)} MB`,

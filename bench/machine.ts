@@ -1,4 +1,6 @@
+import { readFileSync } from 'node:fs';
 import { cpus, loadavg, release, totalmem } from 'node:os';
+import { processStat } from '#base/process-stat.ts';
 
 /** The machine a table was measured on, and how busy it was: figures mean little without. */
 export function machineLine(): string {
@@ -43,3 +45,15 @@ export const median = (values: readonly number[]): number => quantile(values, 0.
 /** 1234.5 → `1,235`; below ten with one decimal. */
 export const figure = (value: number): string =>
   value < 10 ? value.toFixed(1) : Math.round(value).toLocaleString('en-US');
+
+/** Memory of a process that is in RAM now, its share of libraries included, MiB. */
+export const residentMib = (pid: number): number =>
+  Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
+
+/** CPU that a process takes while `seconds` go by, percent of one core. */
+export async function cpuPercent(pid: number, seconds: number): Promise<number> {
+  const used = (): number => processStat(pid)?.cpuMs ?? Number.NaN;
+  const before = used();
+  await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+  return (used() - before) / 10 / seconds;
+}

@@ -1,4 +1,5 @@
-import { createHash, X509Certificate } from 'node:crypto';
+import { X509Certificate } from 'node:crypto';
+import { sha256 } from '#base/sha256.ts';
 import { parse } from 'yaml';
 import type { Clock } from '#base/clock.ts';
 import { errorText } from '#base/log.ts';
@@ -33,7 +34,7 @@ const HASH = /^sha256:[0-9a-f]{64}$/;
 /** `sha256:<hex>` of a certificate's public key. Source: RFC 7469; kubeadm's --discovery-token-ca-cert-hash. */
 export function publicKeyHash(certPem: string): string {
   const der = new X509Certificate(certPem).publicKey.export({ type: 'spki', format: 'der' });
-  return `sha256:${createHash('sha256').update(der).digest('hex')}`;
+  return `sha256:${sha256(der)}`;
 }
 
 /** A URL of an API server: `https` and 6443 are added. Throws UserError for what is none. */

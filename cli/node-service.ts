@@ -1,8 +1,8 @@
 import { execFile } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
+import { sha256 } from '#base/sha256.ts';
 import { DEFAULT_DATA_DIR } from '#cli/data-dir.ts';
 import { UserError } from '#cli/verb.ts';
 
@@ -22,7 +22,7 @@ export const hasSystemd = (): boolean => existsSync(BOOTED);
 export function serviceName(dataDir: string): string {
   const path = resolve(dataDir);
   if (path === DEFAULT_DATA_DIR) return 'gantry-node.service';
-  const hash = createHash('sha256').update(path).digest('hex').slice(0, 8);
+  const hash = sha256(path).slice(0, 8);
   return `gantry-node-${hash}.service`;
 }
 

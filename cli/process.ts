@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { processStat } from '#base/process-stat.ts';
 import type { Clock } from '#base/clock.ts';
 
 /**
@@ -6,13 +6,8 @@ import type { Clock } from '#base/clock.ts';
  * its zombie). Together with the pid it names one process for good. Source: proc(5), field 22.
  */
 export function startTicks(pid: number): string | null {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return fields[0] === 'Z' ? null : (fields[19] ?? null);
-  } catch {
-    return null;
-  }
+  const stat = processStat(pid);
+  return stat && stat.state !== 'Z' ? stat.startTicks : null;
 }
 
 export const isSameProcess = (of: { pid: number; startTicks: string }): boolean =>

@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
+import { sha256 } from '#base/sha256.ts';
 import { readIfThere, writeAtomic } from '#base/files.ts';
 import { type TarEntry, tarStream } from './tar.ts';
 
@@ -112,7 +113,7 @@ export function openImageStore(dir: string): ImageStore {
   };
   const putBlob = (mediaType: string, value: unknown): Descriptor => {
     const bytes = Buffer.from(JSON.stringify(value));
-    const hex = createHash('sha256').update(bytes).digest('hex');
+    const hex = sha256(bytes);
     const descriptor = { mediaType, digest: `sha256:${hex}`, size: bytes.length };
     if (!isWhole(descriptor)) writeAtomic(join(blobs, hex), bytes);
     return descriptor;
@@ -325,8 +326,4 @@ async function writeBlob(blobs: string, content: AsyncIterable<Uint8Array>): Pro
   } finally {
     rmSync(partial, { force: true });
   }
-}
-
-function sha256(text: string): string {
-  return createHash('sha256').update(text).digest('hex');
 }

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { sha256 } from '#api/csi-names.ts';
+import { sha256 } from '#base/sha256.ts';
 import { podDir, type PodPaths } from '#node-agent/pods/pod-files.ts';
 
 /**

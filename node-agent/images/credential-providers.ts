@@ -5,7 +5,7 @@ import { parse } from 'yaml';
 import type { Clock } from '#base/clock.ts';
 import { errorText, type Log } from '#base/log.ts';
 import { parseDuration } from '#api/time.ts';
-import { sha256 } from '#api/csi-names.ts';
+import { sha256 } from '#base/sha256.ts';
 import type { Pod, ServiceAccount } from '#api/types.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
 import type { PullServiceAccount } from '#node-agent/images/pull-records.ts';

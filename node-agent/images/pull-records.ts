@@ -1,9 +1,8 @@
-import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '#base/clock.ts';
 import { errorText, type Log } from '#base/log.ts';
-import { sha256 } from '#api/csi-names.ts';
+import { sha256 } from '#base/sha256.ts';
 import { ConfigError } from '#node-agent/config-error.ts';
 import type { AuthConfig, Image } from '#node-agent/runtime/service.ts';
 
@@ -81,9 +80,7 @@ const MAX_CREDENTIALS = 100;
 
 export const credentialHash = (auth: AuthConfig): string => {
   const { username = '', password = '', identityToken = '', registryToken = '' } = auth;
-  return createHash('sha256')
-    .update(JSON.stringify([username, password, identityToken, registryToken]))
-    .digest('hex');
+  return sha256(JSON.stringify([username, password, identityToken, registryToken]));
 };
 
 /** Without tag and digest, as a pod's spec has it. */

@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { sha256 } from '#base/sha256.ts';
 import { errorText, type Log } from '#base/log.ts';
 import { amountsOf } from '#api/pod-resources.ts';
 import { cpuShares, type ResourceFacts } from '#node-agent/containers/container-resources.ts';
@@ -34,7 +34,7 @@ function readRecord(rootDir: string): CgroupRecord | undefined {
 
 /** Own to this node of this data directory: several clusters can share a machine. */
 export function ownRoot(nodeName: string, rootDir: string): string {
-  const hash = createHash('sha256').update(resolve(rootDir)).digest('hex').slice(0, 8);
+  const hash = sha256(resolve(rootDir)).slice(0, 8);
   return `gantry/${nodeName}-${hash}`;
 }
 

@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { sha256 } from '#base/sha256.ts';
 import type { Clock } from '#base/clock.ts';
 import { errorText, type Log } from '#base/log.ts';
 import { defaultPodSpec } from '#api/core/pod-defaults.ts';
@@ -45,10 +45,7 @@ export function readStaticPod(
   if (!manifest.spec?.containers?.length)
     throw new Error(`${file}: spec.containers must have at least one container`);
   const { serviceAccountName: _, serviceAccount: __, ...spec } = manifest.spec;
-  const uid = createHash('sha256')
-    .update(`${nodeName}\n${file}\n${text}`)
-    .digest('hex')
-    .slice(0, 32);
+  const uid = sha256(`${nodeName}\n${file}\n${text}`).slice(0, 32);
   const tolerations = [...(spec.tolerations ?? []), { operator: 'Exists', effect: 'NoExecute' }];
   const pod: Pod = {
     apiVersion: 'v1',

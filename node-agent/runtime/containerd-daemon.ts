@@ -1,5 +1,4 @@
 import { spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import {
   closeSync,
   existsSync,
@@ -13,6 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { sha256 } from '#base/sha256.ts';
 import { readIfThere, writeAtomic } from '#base/files.ts';
 import { type Clock, systemClock } from '#base/clock.ts';
 import { errorText, type Log, silentLog } from '#base/log.ts';
@@ -85,7 +85,7 @@ export type ContainerdPaths = Omit<ContainerdConfig, 'cniConfDir' | 'sandboxImag
  */
 export function containerdPaths(dir: string): ContainerdPaths {
   const root = resolve(dir);
-  const id = createHash('sha256').update(root).digest('hex').slice(0, 12);
+  const id = sha256(root).slice(0, 12);
   const runDir = `/run/gantry/${id}`;
   return {
     rootDir: join(root, 'root'),

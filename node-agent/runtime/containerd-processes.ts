@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
+import { processStat } from '#base/process-stat.ts';
 
 const run = promisify(execFile);
 
@@ -17,11 +18,10 @@ export function listProcesses(): ProcessInfo[] {
 /** Undefined when there is no such process, or only its zombie. */
 export function readProcess(pid: number): ProcessInfo | undefined {
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const stat = processStat(pid);
+    if (!stat || stat.state === 'Z') return undefined;
     const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(0, -1);
-    // The name in parentheses may hold anything, so the fields are counted from its end.
-    const [state = '', parent = '0'] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return state === 'Z' ? undefined : { pid, parent: Number(parent), state, command };
+    return { pid, parent: stat.parent, state: stat.state, command };
   } catch {
     return undefined;
   }

@@ -1,5 +1,4 @@
 import { spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import {
   closeSync,
   existsSync,
@@ -11,6 +10,7 @@ import {
   statSync,
 } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { sha256 } from '#base/sha256.ts';
 import { type Clock, systemClock } from '#base/clock.ts';
 import { errorText, type Log, silentLog } from '#base/log.ts';
 import { productBuild } from './product-build.ts';
@@ -55,7 +55,7 @@ export type EnsureMicrovmOptions = {
 
 /** Where an instance keeps what; live state goes below /run, because socket paths are short. */
 export function microvmPaths(dir: string) {
-  const id = createHash('sha256').update(resolve(dir)).digest('hex').slice(0, 12);
+  const id = sha256(resolve(dir)).slice(0, 12);
   const runDir = `/run/gantry/${id}`;
   return {
     runDir,

@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { sha256 } from '#base/sha256.ts';
 import { writeAtomic } from '#base/files.ts';
 import { errorText, type Log } from '#base/log.ts';
 import type { Descriptor, ImageSettings } from '#base/oci/image-store.ts';
@@ -288,8 +288,7 @@ function pullError(name: string, error: unknown): RuntimeError {
   return new RuntimeError('Unknown', `cannot pull "${name}": ${text}`, { cause: error });
 }
 
-const digestOf = (bytes: Uint8Array): string =>
-  `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+const digestOf = (bytes: Uint8Array): string => `sha256:${sha256(bytes)}`;
 
 /** Source: OCI image specification, "Layer ChainID". */
 export function chainIdOf(diffIds: readonly string[]): string {

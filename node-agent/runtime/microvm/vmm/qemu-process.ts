@@ -9,6 +9,7 @@ import {
 } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { processStat } from '#base/process-stat.ts';
 import type { Clock } from '#base/clock.ts';
 import { errorText } from '#base/log.ts';
 import {
@@ -187,14 +188,7 @@ export async function untilGone(pid: number, clock: Clock): Promise<void> {
 }
 
 /** Ticks since boot at which a process started: with its pid, who it is. Undefined when gone. */
-export function processStart(pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
-  } catch {
-    return undefined;
-  }
-}
+export const processStart = (pid: number): string | undefined => processStat(pid)?.startTicks;
 
 export function makeVmDir(dir: string): void {
   mkdirSync(join(dir, 'disks'), { recursive: true, mode: 0o700 });

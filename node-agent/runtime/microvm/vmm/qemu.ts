@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import {
   closeSync,
   existsSync,
@@ -11,6 +11,7 @@ import {
 } from 'node:fs';
 import { basename, delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
+import { sha256 } from '#base/sha256.ts';
 import { type Clock, systemClock } from '#base/clock.ts';
 import { errorText, type Log } from '#base/log.ts';
 import { orAborted } from '#base/running.ts';
@@ -218,7 +219,7 @@ const emulatedBy = ({ accelerator, files }: Setting): string | undefined =>
 /* --- starting ----------------------------------------------------------------------------------- */
 
 const vmDirOf = (stateDir: string, id: string): string =>
-  join(stateDir, `vm-${createHash('sha256').update(id).digest('hex').slice(0, 16)}`);
+  join(stateDir, `vm-${sha256(id).slice(0, 16)}`);
 
 /** Shown in the process list; from it a VM is told from those of other runtimes. */
 const processName = (dir: string): string => `gantry-${basename(dir)}`;

@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
+import { processStat } from '#base/process-stat.ts';
 import type { Clock } from '#base/clock.ts';
 import { errorText, type Log } from '#base/log.ts';
 import { JAILED } from './qemu-command.ts';
@@ -23,7 +23,6 @@ const MAX_PAUSE_MS = 30 * 60_000;
 const STEP_TIMEOUT_MS = 5_000;
 const POLL_MS = 2;
 const MAX_ANSWER_CHARS = 1_000;
-const TICKS_PER_SECOND = 100;
 
 const run = promisify(execFile);
 
@@ -144,12 +143,4 @@ async function codeState(qmp: Qmp): Promise<{ bytes: number; flushes: number }> 
 }
 
 /** All that a process has used; 0 when it is gone. */
-function cpuMs(pid: number): number {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return ((Number(fields[11]) + Number(fields[12])) * 1000) / TICKS_PER_SECOND;
-  } catch {
-    return 0;
-  }
-}
+const cpuMs = (pid: number): number => processStat(pid)?.cpuMs ?? 0;
